@@ -1,0 +1,8 @@
+//! The store as its users see it: one binary, one module per promise.
+
+mod damage; // flipped bits and cut files: a miss, never wrong bytes
+mod kill; // processes killed while they write
+mod lock; // one process per folder
+mod round_trip; // what goes in comes out, also after a reopen
+mod threads; // many writers and readers at once
+mod util;

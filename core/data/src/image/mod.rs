@@ -1,0 +1,16 @@
+//! Images: encoded bytes in, normalised `[3,H,W]` floats out.
+//!
+//! `decode` reads files, `spec` says what a model wants, `resize` is the 8-bit convolution, `prepared` holds a
+//! picture at its working size, and `augment` perturbs one.
+
+mod augment;
+mod decode;
+mod prepared;
+mod resize;
+mod spec;
+
+pub use augment::{Affine, Augment, RandomResizedCrop, augment};
+pub use decode::{DecodeError, DecodeLimits, Rgba8, decode};
+pub use prepared::{Prepared, preprocess};
+pub use resize::{Filter, resize};
+pub use spec::{ImageSpec, Resize};

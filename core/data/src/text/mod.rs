@@ -1,0 +1,10 @@
+//! Text: a record's columns in, right-padded token ids out.
+
+mod caption;
+pub mod templates;
+mod tokenizer;
+mod train;
+
+pub use caption::{CaptionError, CaptionOptions, Keywords, Labels};
+pub use tokenizer::{EncodeOptions, TokenBatch, Tokenizer, TokenizerError};
+pub use train::BpeOptions;

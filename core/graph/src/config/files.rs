@@ -1,0 +1,187 @@
+//! Builders for parameters that name files. A file must exist when the experiment is checked; its content enters
+//! a cache key, its path does not.
+
+use serde_json::json;
+
+use super::{
+    docs::FieldDoc,
+    from_value::Wrong,
+    reader::Reader,
+    value::{Value, ValueKind},
+};
+use crate::{paths::is_pattern, source::Span};
+
+/// A file that a parameter names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputFile {
+    /// As the author wrote it; a pattern if it was one.
+    pub typed: String,
+    /// The resolved path of the one file.
+    pub path: String,
+    /// Where it is named.
+    pub span: Span,
+}
+
+/// One file, about to be read.
+#[must_use = "end with `required`, `or` or `optional`"]
+pub struct FileField<'r, 'a> {
+    reader: &'r mut Reader<'a>,
+    name: &'static str,
+    help: &'static str,
+}
+
+impl<'r, 'a> FileField<'r, 'a> {
+    pub(super) fn new(reader: &'r mut Reader<'a>, name: &'static str, help: &'static str) -> Self {
+        Self { reader, name, help }
+    }
+
+    /// The file; an error if the key is missing.
+    pub fn required(mut self) -> InputFile {
+        self.document(None, true);
+        let nowhere = InputFile { typed: String::new(), path: String::new(), span: self.reader.span() };
+        let Some(entry) = self.reader.take(self.name) else {
+            self.reader.missing(self.name, "path of a file");
+            return nowhere;
+        };
+        self.written(&entry.value).unwrap_or(nowhere)
+    }
+
+    /// The file, or a default, as a rule `embedded:...`.
+    pub fn or(mut self, default: &str) -> InputFile {
+        self.document(Some(default), false);
+        let typed = default.to_owned();
+        let fallback = InputFile { path: typed.clone(), typed, span: self.reader.span() };
+        match self.reader.take(self.name) {
+            Some(entry) => self.written(&entry.value).unwrap_or(fallback),
+            None => {
+                self.reader.reading.files.push((self.name.to_owned(), fallback.clone()));
+                fallback
+            }
+        }
+    }
+
+    /// The file, if the key is there.
+    pub fn optional(mut self) -> Option<InputFile> {
+        self.document(None, false);
+        let entry = self.reader.take(self.name)?;
+        self.written(&entry.value)
+    }
+
+    fn written(self, value: &Value) -> Option<InputFile> {
+        let found = expand(self.reader, value).and_then(|mut files| match files.len() {
+            1 => Ok(files.remove(0)),
+            count => Err(Wrong::new(value, format!("matches {count} files, one is wanted"))),
+        });
+        match found {
+            Ok(file) => {
+                self.reader.reading.files.push((self.name.to_owned(), file.clone()));
+                Some(file)
+            }
+            Err(wrong) => {
+                self.reader.wrong(self.name, wrong, value);
+                None
+            }
+        }
+    }
+
+    fn document(&mut self, default: Option<&str>, required: bool) {
+        let (name, help, default) = (self.name, self.help, default.map(Into::into));
+        let schema = json!({ "type": "string" });
+        let doc = || FieldDoc {
+            default,
+            required,
+            ..FieldDoc::value(name, help, "path of a file".to_owned(), schema)
+        };
+        self.reader.document(doc);
+    }
+}
+
+/// Several files, about to be read.
+#[must_use = "end with `required`, `or` or `optional`"]
+pub struct FilesField<'r, 'a> {
+    reader: &'r mut Reader<'a>,
+    name: &'static str,
+    help: &'static str,
+}
+
+impl<'r, 'a> FilesField<'r, 'a> {
+    pub(super) fn new(reader: &'r mut Reader<'a>, name: &'static str, help: &'static str) -> Self {
+        Self { reader, name, help }
+    }
+
+    /// The files; an error if the key is missing.
+    pub fn required(mut self) -> Vec<InputFile> {
+        self.document(None, true);
+        match self.reader.take(self.name) {
+            Some(entry) => self.written(&entry.value),
+            None => {
+                self.reader.missing(self.name, "path or pattern, or an array of them");
+                Vec::new()
+            }
+        }
+    }
+
+    /// The files, or those of default patterns.
+    pub fn or(mut self, defaults: &[&str]) -> Vec<InputFile> {
+        self.document(Some(defaults), false);
+        if let Some(entry) = self.reader.take(self.name) {
+            return self.written(&entry.value);
+        }
+        if self.reader.is_documenting() {
+            return Vec::new();
+        }
+        let span = self.reader.span();
+        let string = |text: &&str| Value::new(ValueKind::String((*text).to_owned()), span);
+        self.written(&Value::new(ValueKind::Array(defaults.iter().map(string).collect()), span))
+    }
+
+    /// The files; none if the key is missing.
+    pub fn optional(mut self) -> Vec<InputFile> {
+        self.document(None, false);
+        self.reader.take(self.name).map(|entry| self.written(&entry.value)).unwrap_or_default()
+    }
+
+    /// The files of a string or an array of strings, in the order of the patterns, each pattern's files sorted.
+    fn written(&mut self, value: &Value) -> Vec<InputFile> {
+        let patterns = match &value.kind {
+            ValueKind::Array(items) => items.as_slice(),
+            _ => std::slice::from_ref(value),
+        };
+        let mut files: Vec<InputFile> = Vec::new();
+        for pattern in patterns {
+            match expand(self.reader, pattern) {
+                Ok(found) => {
+                    files.extend(found);
+                }
+                Err(wrong) => self.reader.wrong(self.name, wrong, pattern),
+            }
+        }
+        let name = self.name;
+        self.reader.reading.files.extend(files.iter().map(|file| (name.to_owned(), file.clone())));
+        files
+    }
+
+    fn document(&mut self, default: Option<&[&str]>, required: bool) {
+        let (name, help, default) = (self.name, self.help, default.map(Into::into));
+        let schema = json!({ "type": ["string", "array"], "items": { "type": "string" } });
+        let ty = "path or pattern, or an array of them".to_owned();
+        self.reader.document(|| FieldDoc { default, required, ..FieldDoc::value(name, help, ty, schema) });
+    }
+}
+
+/// The existing files of one string; none is a mistake.
+fn expand(reader: &Reader<'_>, value: &Value) -> Result<Vec<InputFile>, Wrong> {
+    let typed = value.as_str().ok_or_else(|| Wrong::ty(value, "path"))?;
+    if typed.is_empty() {
+        return Err(Wrong::new(value, "the path is empty"));
+    }
+    let resolved = reader.env.loader.resolve(reader.env.sources.name(value.span.source), typed);
+    let paths = reader.env.loader.expand(&resolved);
+    if paths.is_empty() {
+        let what = if is_pattern(typed) { "no file matches" } else { "no such file:" };
+        return Err(Wrong::new(value, format!("{what} `{resolved}`"))
+            .help("paths are relative to the file that names them"));
+    }
+    let file = |path| InputFile { typed: typed.to_owned(), path, span: value.span };
+    Ok(paths.into_iter().map(file).collect())
+}

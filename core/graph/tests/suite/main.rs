@@ -1,0 +1,12 @@
+//! Tests of the whole way from files to graphs, as one binary.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod architecture; // what may import what
+mod config; // includes, parameters, overrides, references, sweeps
+mod diagnostics; // a snapshot for every kind of mistake
+mod graph; // links, types, queries, drawings
+mod kinds; // the toy registry that all of them use
+mod properties; // invariants over generated files
+mod reader; // parameters: canonical form, documentation
+mod schema; // JSON Schema

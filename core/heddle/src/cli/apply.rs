@@ -1,0 +1,242 @@
+//! `heddle apply`: a model graph on tensors from a file, with gradients on request.
+
+use std::{collections::BTreeMap, path::Path};
+
+use heddle_graph::graph::{Class, Source};
+use heddle_tensor::{
+    Backend, Cpu, CpuF64, HostTensor, Mode, Parameters, Tape, Tokens, Value, backward_with,
+    parameter::{WeightsFile, to_safetensors},
+    value::ValueKind,
+};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use super::{
+    args::{ApplyOptions, Precision},
+    exit::{Exit, Failure},
+    output,
+};
+use crate::{
+    device,
+    model::{ModelGraph, Pass, load_published},
+    project,
+};
+
+/// Tensors to write: shape and elements by name.
+type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// Runs the command.
+pub fn run(options: &ApplyOptions) -> Result<Exit, Failure> {
+    let model = project::load_model(&options.graph, &options.set)?;
+    let pool = device::pool(options.threads.map(usize::from)).map_err(|error| Failure::Other(error.to_string()))?;
+    let tensors = pool.install(|| match options.precision {
+        Precision::F32 => apply(options, &model, Cpu::default()),
+        Precision::F64 => apply(options, &model, CpuF64::default()),
+    })?;
+    let count = tensors.len();
+    std::fs::write(&options.out, to_safetensors(&tensors, &BTreeMap::new()))
+        .map_err(Failure::io(format!("writing {}", options.out.display())))?;
+    output::result(&format!("wrote {count} tensors to {}", options.out.display()));
+    Ok(Exit::Done)
+}
+
+fn apply<B: Backend>(options: &ApplyOptions, model: &ModelGraph, backend: B) -> Result<Tensors, Failure> {
+    let outputs = outputs(options, model)?;
+    let loss = options.grad.as_deref().map(|name| find(model, name, Some(Class::Loss))).transpose()?;
+    let mut wanted: Vec<Source> = outputs.iter().map(|(_, source)| source.clone()).collect();
+    wanted.extend(loss.clone());
+
+    let parameters = parameters(options, model, &wanted, &backend)?;
+    // Inputs are recorded only for the gradient, and only as far as the graph needs them.
+    let tape = if loss.is_some() { Tape::new() } else { Tape::off() };
+    let inputs = read_inputs(options, model, &wanted, &backend, &tape)?;
+    let pass = Pass { model, parameters: &parameters, mode: Mode::Eval, seed: 0, tape };
+    let mut values = pass.run(&inputs, &wanted)?;
+
+    let mut tensors = Tensors::new();
+    let tensor_error = |error| Failure::Node(crate::exec::NodeError::Tensor(error));
+    if loss.is_some() {
+        let value = values.pop();
+        let Some(Value::Scalar(loss)) = value else { return Err(Failure::Other("the loss is not a scalar".into())) };
+        let (names, given): (Vec<&String>, Vec<Value<B>>) = inputs.iter().map(|(name, value)| (name, value.clone())).unzip();
+        let (gradients, of_inputs) = backward_with(loss, &parameters, &given).map_err(tensor_error)?;
+        for parameter in model.parameters() {
+            if gradients.get(&parameter.name).is_some() {
+                let gradient = gradients.to_host(&parameter.name).map_err(tensor_error)?;
+                tensors.insert(format!("grad.{}", parameter.published), (parameter.spec.shape, gradient));
+            }
+        }
+        for (name, gradient) in names.into_iter().zip(of_inputs) {
+            if let Some(gradient) = gradient {
+                tensors.insert(format!("grad.input.{name}"), (gradient.shape, gradient.data));
+            }
+        }
+    }
+    for ((name, _), value) in outputs.into_iter().zip(values) {
+        let host = value.to_host().map_err(tensor_error)?;
+        tensors.insert(name, (host.shape, host.data));
+    }
+    Ok(tensors)
+}
+
+/// Names and sources of what is written.
+fn outputs(options: &ApplyOptions, model: &ModelGraph) -> Result<Vec<(String, Source)>, Failure> {
+    if options.output.is_empty() {
+        let all: Vec<(String, Source)> =
+            model.graph().outputs.iter().map(|(name, source)| (name.clone(), source.clone())).collect();
+        if all.is_empty() && options.grad.is_none() {
+            return Err(Failure::Other("the graph names no `outputs`; choose some with --output node.port".into()));
+        }
+        return Ok(all);
+    }
+    let parse = |text: &String| {
+        let (what, name) = text.split_once('=').unwrap_or((text, text));
+        Ok((name.to_owned(), find(model, what, None)?))
+    };
+    options.output.iter().map(parse).collect()
+}
+
+fn find(model: &ModelGraph, name: &str, class: Option<Class>) -> Result<Source, Failure> {
+    match model.output(name) {
+        Some((source, ty)) if class.is_none_or(|class| ty.class == class) => Ok(source),
+        Some((_, ty)) => Err(Failure::Other(format!("`{name}` is {ty}, not a {}", class.map_or("value", Class::name)))),
+        None => {
+            let nodes = model.graph().ids().map(|id| model.graph().node(id).name.as_str());
+            let known: Vec<&str> = model.graph().outputs.keys().map(String::as_str).chain(nodes).collect();
+            Err(Failure::Other(format!("there is no output `{name}`; there are {}, and their ports", known.join(", "))))
+        }
+    }
+}
+
+/// The weights of the nodes that are needed.
+fn parameters<B: Backend>(
+    options: &ApplyOptions,
+    model: &ModelGraph,
+    wanted: &[Source],
+    backend: &B,
+) -> Result<Parameters<B>, Failure> {
+    let ids: Vec<_> = wanted
+        .iter()
+        .filter_map(|source| match source {
+            Source::Node { id, .. } => Some(*id),
+            Source::Input(_) => None,
+        })
+        .collect();
+    let needed = model.graph().upstream(&ids);
+    let specs = model.parameters().into_iter().filter(|parameter| needed.contains(&parameter.node));
+    let mut parameters = Parameters::init(specs.map(|parameter| (parameter.name, parameter.spec)), 0, backend)
+        .map_err(crate::exec::NodeError::from)?;
+    let file = open(&options.weights)?;
+    let from = options.weights.display().to_string();
+    load_published(model, &mut parameters, file.bytes(), &from, |parameter| needed.contains(&parameter.node))?;
+    Ok(parameters)
+}
+
+fn open(path: &Path) -> Result<WeightsFile, Failure> {
+    WeightsFile::open(path).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))
+}
+
+/// The graph's inputs that are needed, from the file.
+fn read_inputs<B: Backend>(
+    options: &ApplyOptions,
+    model: &ModelGraph,
+    wanted: &[Source],
+    backend: &B,
+    tape: &Tape<B>,
+) -> Result<BTreeMap<String, Value<B>>, Failure> {
+    let file = open(&options.inputs)?;
+    let from = options.inputs.display();
+    let tensors = SafeTensors::deserialize(file.bytes()).map_err(|error| Failure::Other(format!("{from}: {error}")))?;
+    let names = input_names(options, model)?;
+    let needed = needed_inputs(model, wanted);
+    let mut inputs = BTreeMap::new();
+    for (name, input) in model.graph().inputs.iter().filter(|(name, _)| needed.contains(*name)) {
+        let key = names.get(name).unwrap_or(name);
+        let view = tensors.tensor(key).map_err(|_| {
+            let mut known = tensors.names();
+            known.sort();
+            Failure::Other(format!(
+                "{from} has no tensor `{key}` for the graph's input `{name}`; name one with --input {name}=TENSOR. There are {}",
+                known.join(", ")
+            ))
+        })?;
+        let value = read_value(&view, input.ty.class, backend, tape)
+            .map_err(|reason| Failure::Other(format!("{from}: `{key}` for input `{name}`: {reason}")))?;
+        inputs.insert(name.clone(), value);
+    }
+    Ok(inputs)
+}
+
+/// `--input INPUT=TENSOR` by input.
+fn input_names(options: &ApplyOptions, model: &ModelGraph) -> Result<BTreeMap<String, String>, Failure> {
+    let parse = |text: &String| {
+        let (input, tensor) =
+            text.split_once('=').ok_or_else(|| Failure::Other(format!("`--input {text}`: expected INPUT=TENSOR")))?;
+        if !model.graph().inputs.contains_key(input) {
+            let known: Vec<&str> = model.graph().inputs.keys().map(String::as_str).collect();
+            return Err(Failure::Other(format!("the graph has no input `{input}`; it has {}", known.join(", "))));
+        }
+        Ok((input.to_owned(), tensor.to_owned()))
+    };
+    options.input.iter().map(parse).collect()
+}
+
+fn needed_inputs(model: &ModelGraph, wanted: &[Source]) -> std::collections::BTreeSet<String> {
+    let mut needed = std::collections::BTreeSet::new();
+    let mut ids = Vec::new();
+    for source in wanted {
+        match source {
+            Source::Input(name) => drop(needed.insert(name.clone())),
+            Source::Node { id, .. } => ids.push(*id),
+        }
+    }
+    for id in model.graph().upstream(&ids) {
+        for edge in model.graph().node(id).edges.values().flatten() {
+            if let Source::Input(name) = &edge.from {
+                needed.insert(name.clone());
+            }
+        }
+    }
+    needed
+}
+
+fn read_value<B: Backend>(view: &TensorView<'_>, class: Class, backend: &B, tape: &Tape<B>) -> Result<Value<B>, String> {
+    let shape = view.shape().to_vec();
+    if class == Class::Text {
+        let [batch, len] = *shape else { return Err(format!("token ids are [B, T], not {shape:?}")) };
+        return Ok(Value::Text(Tokens { ids: integers(view)?, batch, len, mask: None }));
+    }
+    let kind = match class {
+        Class::Image => ValueKind::Image,
+        Class::Sequence => ValueKind::Sequence,
+        Class::Map => ValueKind::Map,
+        _ => ValueKind::Vector,
+    };
+    let data = floats(view)?;
+    Value::from_host(backend, kind, HostTensor { shape, data }, tape).map_err(|error| error.to_string())
+}
+
+fn floats(view: &TensorView<'_>) -> Result<Vec<f32>, String> {
+    let bytes = view.data();
+    match view.dtype() {
+        Dtype::F32 => Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
+        Dtype::F64 => Ok(bytes
+            .chunks_exact(8)
+            .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
+            .collect()),
+        other => Err(format!("expected F32 or F64, found {other:?}")),
+    }
+}
+
+fn integers(view: &TensorView<'_>) -> Result<Vec<u32>, String> {
+    let bytes = view.data();
+    let wide: Vec<i64> = match view.dtype() {
+        Dtype::I64 => bytes
+            .chunks_exact(8)
+            .map(|b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))
+            .collect(),
+        Dtype::I32 => bytes.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]]).into()).collect(),
+        Dtype::U32 => bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]).into()).collect(),
+        other => return Err(format!("expected I64, I32 or U32, found {other:?}")),
+    };
+    wide.into_iter().map(|id| u32::try_from(id).map_err(|_| format!("{id} is no token id"))).collect()
+}

@@ -1,0 +1,290 @@
+//! What the user typed. Parsing only validates; nothing is looked up here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Declarative experiments for vision-language models.
+///
+/// An experiment is a TOML file: data, model graphs, training stages, evaluations and reports, wired into one DAG.
+/// heddle checks it, says what it will cost, runs it, and keeps every result, so that a change re-computes what it
+/// touches and nothing else.
+#[derive(Debug, Parser)]
+#[command(name = "heddle", version, after_help = EXIT_CODES)]
+pub struct Invocation {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 the plan has work left, 3 the files are wrong, \
+                          4 verification found a difference, 130 interrupted.\n\
+                          Standard output carries results only; progress and logs go to standard error.";
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Folder of the cache and of the run records [default: `.heddle` beside the experiment, or in the current folder].
+    #[arg(long, global = true, env = "HEDDLE_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// No progress, no notes: results and errors only.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// How log lines are written; what is logged follows HEDDLE_LOG (`info`, `heddle=debug`).
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub log: LogFormat,
+    /// Colour in messages.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run an experiment; what is in the cache is not run again.
+    Run(RunOptions),
+    /// Say what would run, why, and what it costs. Exit code 2 if work is left.
+    Plan(PlanOptions),
+    /// Check files: syntax, types, shapes, gradients; count parameters and multiply-adds.
+    Check(CheckOptions),
+    /// Write the example experiments, the model graphs and the embedded data into a folder.
+    Init(InitOptions),
+    /// Draw the DAG of an experiment or a model graph.
+    Graph(GraphOptions),
+    /// List the kinds of nodes, or document one.
+    Nodes(NodesOptions),
+    /// Print the JSON Schema of a kind of file, for editors.
+    Schema(SchemaOptions),
+    /// Run a model graph on tensors from a safetensors file; with gradients on request.
+    Apply(ApplyOptions),
+    /// Look back at finished runs.
+    Runs(RunsOptions),
+    /// Look after the cache.
+    Cache(CacheOptions),
+}
+
+/// Which experiment, with which changes.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// The experiment file.
+    pub file: String,
+    /// Only these nodes and what they need.
+    pub nodes: Vec<String>,
+    /// Set a value of the file: `-S nodes.stage1.steps=100`, `-S params.width=128`, `-S seed=1`.
+    #[arg(short = 'S', long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Run this node although it is in the cache.
+    #[arg(long, value_name = "NODE")]
+    pub force: Vec<String>,
+    /// If another heddle holds the cache, wait for it.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// `heddle run`.
+#[derive(Debug, Args)]
+pub struct RunOptions {
+    #[command(flatten)]
+    pub target: Target,
+    /// Threads for tensor work; results do not depend on it [default: `[run] threads`, else all].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+}
+
+/// `heddle plan`.
+#[derive(Debug, Args)]
+pub struct PlanOptions {
+    #[command(flatten)]
+    pub target: Target,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `heddle check`.
+#[derive(Debug, Args)]
+pub struct CheckOptions {
+    /// Experiment and model graph files.
+    #[arg(required = true)]
+    pub files: Vec<String>,
+    /// Set a value in every file: `-S params.depth=12`.
+    #[arg(short = 'S', long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `heddle init`.
+#[derive(Debug, Args)]
+pub struct InitOptions {
+    /// The folder; it is made if it does not exist. Files that exist are left alone.
+    pub dir: PathBuf,
+}
+
+/// `heddle graph`.
+#[derive(Debug, Args)]
+pub struct GraphOptions {
+    /// An experiment or a model graph.
+    pub file: String,
+    /// Set a value of the file.
+    #[arg(short = 'S', long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// The language of the drawing.
+    #[arg(long, value_enum, default_value_t = DrawFormat::Mermaid)]
+    pub format: DrawFormat,
+}
+
+/// Language of a drawing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DrawFormat {
+    /// Mermaid, as Markdown viewers draw it.
+    Mermaid,
+    /// Graphviz.
+    Dot,
+}
+
+/// `heddle nodes`.
+#[derive(Debug, Args)]
+pub struct NodesOptions {
+    /// A kind, e.g. `model.internvit`; without it all kinds are listed.
+    pub kind: Option<String>,
+}
+
+/// `heddle schema`.
+#[derive(Debug, Args)]
+pub struct SchemaOptions {
+    /// Which kind of file.
+    #[arg(value_enum, default_value_t = SchemaOf::Experiment)]
+    pub of: SchemaOf,
+}
+
+/// A kind of file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// Experiment files.
+    Experiment,
+    /// Model graph files.
+    Model,
+}
+
+/// `heddle apply`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: heddle apply graphs/internvl-c.toml --weights model.safetensors \\\n  \
+    --inputs batch.safetensors --input image=pixel_values --input caption=input_ids \\\n  \
+    --output image_embeds --output vit.hidden.1 --grad itc --out out.safetensors")]
+pub struct ApplyOptions {
+    /// A model graph file.
+    pub graph: String,
+    /// Set a value of the graph: `-S params.width=64`, `-S nodes.vit.published=\"\"`.
+    #[arg(short = 'S', long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Weights under their published names. Tensors that the graph does not know are ignored.
+    #[arg(long, value_name = "FILE")]
+    pub weights: PathBuf,
+    /// Input tensors: images f32 `[B,3,H,W]`, token ids i64 `[B,T]` (id 0 is padding).
+    #[arg(long, value_name = "FILE")]
+    pub inputs: PathBuf,
+    /// Where the graph's input stands in the file, if not under its own name.
+    #[arg(long = "input", value_name = "INPUT=TENSOR")]
+    pub input: Vec<String>,
+    /// What to write: a name of the graph's `outputs`, or `node.port`, optionally under another name
+    /// [default: all of the graph's `outputs`].
+    #[arg(long = "output", value_name = "OUTPUT[=TENSOR]")]
+    pub output: Vec<String>,
+    /// Also write the gradient of this scalar (`itc`, `probe.loss`) for every weight, as `grad.NAME`, and for every
+    /// image or vector input, as `grad.input.NAME`.
+    #[arg(long, value_name = "LOSS")]
+    pub grad: Option<String>,
+    /// Where to write the result.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Element type of the computation; f64 is slow and meant for checking.
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub precision: Precision,
+    /// Threads; results do not depend on it.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+}
+
+/// Element type of `apply`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// Single precision, the kernels that runs use.
+    F32,
+    /// Double precision, composed of plain operations.
+    F64,
+}
+
+/// `heddle runs`.
+#[derive(Debug, Args)]
+pub struct RunsOptions {
+    #[command(subcommand)]
+    pub command: RunsCommand,
+}
+
+/// What to do with run records.
+#[derive(Debug, Subcommand)]
+pub enum RunsCommand {
+    /// List the runs, newest last.
+    Ls {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one run.
+    Show {
+        /// Its id, the start of it, or `last`.
+        #[arg(default_value = "last")]
+        id: String,
+        /// Print the whole record as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `heddle cache`.
+#[derive(Debug, Args)]
+pub struct CacheOptions {
+    #[command(subcommand)]
+    pub command: CacheCommand,
+    /// If another heddle holds the cache, wait for it.
+    #[arg(long, global = true)]
+    pub wait: bool,
+}
+
+/// What to do with the cache.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// How much it holds.
+    Du {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read everything and compare checksums. Exit code 4 if something is damaged.
+    Verify,
+    /// Remove everything.
+    Clear,
+}

@@ -1,0 +1,151 @@
+//! `heddle check`: every mistake at once, and how large the models are.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use comfy_table::{CellAlignment, Table, presets};
+use heddle_graph::{
+    config::{FileKind, file_kind},
+    diagnostic::Diagnostics,
+};
+use serde_json::{Value as Json, json};
+
+use super::{
+    args::CheckOptions,
+    exit::{Exit, Failure},
+    output,
+};
+use crate::{
+    files::{self, Disk},
+    model::ModelGraph,
+    project::{self, Broken, Project},
+};
+
+/// Runs the command: all files are checked, whatever is wrong with the first.
+pub fn run(options: &CheckOptions) -> Result<Exit, Failure> {
+    let mut exit = Exit::Done;
+    let mut documents = Vec::new();
+    for file in &options.files {
+        match check(file, &options.set) {
+            Ok(checked) if options.json => documents.push(checked.json),
+            Ok(checked) => output::result(&checked.text),
+            Err(broken) => {
+                output::diagnostics(&broken);
+                exit = Exit::FilesWrong;
+            }
+        }
+    }
+    if options.json {
+        output::result(&serde_json::to_string_pretty(&documents).map_err(|error| Failure::Other(error.to_string()))?);
+    }
+    Ok(exit)
+}
+
+struct Checked {
+    text: String,
+    json: Json,
+}
+
+fn check(file: &str, set: &[String]) -> Result<Checked, Box<Broken>> {
+    let text = files::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    match file_kind(&text) {
+        FileKind::ModelGraph => {
+            let model = project::load_model(file, set)?;
+            let (table, json) = sizes(&model);
+            Ok(Checked { text: format!("{file}: correct\n{table}\n"), json: json!({ "file": file, "model": json }) })
+        }
+        FileKind::Experiment => {
+            let project = project::load(file, set)?;
+            variants(&project)?;
+            Ok(experiment(file, &project))
+        }
+    }
+}
+
+/// Checks every ablation and every cell of every sweep as if it were run.
+fn variants(project: &Project) -> Result<(), Box<Broken>> {
+    let experiment = &project.experiment;
+    let ablations = experiment.ablations.values();
+    let cells = experiment.sweeps.values().flatten().map(|cell| &cell.overrides);
+    let mut sources = project.sources.clone();
+    let mut faults: Vec<Diagnostics> = Vec::new();
+    for changes in ablations.chain(cells) {
+        let variant = experiment.variant(changes, &Disk, &mut sources);
+        if let Err(diagnostics) = variant.and_then(|variant| project::wire(&variant).map(drop)) {
+            faults.push(diagnostics);
+        }
+    }
+    Diagnostics::join(faults).map_or(Ok(()), |diagnostics| Err(Box::new(Broken { sources, diagnostics })))
+}
+
+fn experiment(file: &str, project: &Project) -> Checked {
+    let graph = &project.graph;
+    let mut models: BTreeMap<*const ModelGraph, (Arc<ModelGraph>, Vec<String>)> = BTreeMap::new();
+    for id in graph.ids() {
+        let node = graph.node(id);
+        if let Some(model) = node.spec.model() {
+            let (_, users) = models.entry(Arc::as_ptr(model)).or_insert_with(|| (model.clone(), Vec::new()));
+            users.push(node.name.clone());
+        }
+    }
+    let experiment = &project.experiment;
+    let cells: usize = experiment.sweeps.values().map(Vec::len).sum();
+    let mut text = format!("{file}: correct; {} nodes", graph.len());
+    for (count, what) in [(experiment.ablations.len(), "ablations"), (cells, "sweep cells")] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {what}"));
+        }
+    }
+    text.push('\n');
+    let mut documents = Vec::new();
+    // In the order of their first user, not of their addresses.
+    let mut models: Vec<_> = models.into_values().collect();
+    models.sort_by_key(|(_, users)| graph.find(&users[0]));
+    for (model, users) in models {
+        let (table, json) = sizes(&model);
+        text.push_str(&format!("model of {}\n{table}\n", users.join(", ")));
+        documents.push(json!({ "nodes": users, "model": json }));
+    }
+    let json = json!({ "file": file, "nodes": graph.len(), "ablations": experiment.ablations.len(), "sweep_cells": cells, "models": documents });
+    Checked { text, json }
+}
+
+/// Parameters and multiply-adds of every node that has some.
+fn sizes(model: &ModelGraph) -> (String, Json) {
+    let sizes = model.sizes();
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["node", "kind", "parameters", "GMACs per record"]);
+    let show_macs = |macs: Option<u64>| macs.map_or("?".to_owned(), |macs| format!("{:.3}", macs as f64 / 1e9));
+    for size in sizes.iter().filter(|size| size.parameters > 0 || size.macs.is_some_and(|macs| macs > 0)) {
+        table.add_row([size.node.clone(), size.kind.clone(), grouped(size.parameters), show_macs(size.macs)]);
+    }
+    let parameters: u64 = sizes.iter().map(|size| size.parameters).sum();
+    let macs: Option<u64> = sizes.iter().filter(|size| size.kind.starts_with("model.")).map(|size| size.macs).sum();
+    table.add_row(["total".to_owned(), String::new(), grouped(parameters), show_macs(macs)]);
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    (table.to_string(), json!({ "nodes": sizes, "parameters": parameters, "macs": macs }))
+}
+
+/// `5902793600` as `5,902,793,600`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn digits_are_grouped_by_three() {
+        assert_eq!([0, 12, 123, 1234, 5_902_793_600].map(grouped), ["0", "12", "123", "1,234", "5,902,793,600"]);
+    }
+}

@@ -1,0 +1,53 @@
+//! The command line: one file a command, [`output`] alone prints.
+
+mod apply;
+mod args;
+mod cache;
+mod check;
+mod exit;
+mod explain;
+mod graph;
+mod home;
+mod init;
+mod nodes;
+mod output;
+mod plan;
+mod progress;
+mod run;
+mod runs;
+mod schema;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use args::{Command, Invocation};
+
+/// Parses the arguments, runs the command, and turns what came of it into an exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let invocation = match <Invocation as clap::Parser>::try_parse_from(&arguments) {
+        Ok(invocation) => invocation,
+        Err(error) => return output::usage(&error),
+    };
+    output::init(&invocation.common);
+    let said: Vec<String> = arguments.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let common = &invocation.common;
+    let result = match &invocation.command {
+        Command::Run(options) => run::run(options, common, said),
+        Command::Plan(options) => plan::run(options, common),
+        Command::Check(options) => check::run(options),
+        Command::Init(options) => init::run(options),
+        Command::Graph(options) => graph::run(options),
+        Command::Nodes(options) => nodes::run(options),
+        Command::Schema(options) => schema::run(options),
+        Command::Apply(options) => apply::run(options),
+        Command::Runs(options) => runs::run(options, common),
+        Command::Cache(options) => cache::run(options, common),
+    };
+    match result {
+        Ok(exit) => exit.code(),
+        Err(failure) => {
+            output::failure(&failure);
+            failure.exit().code()
+        }
+    }
+}

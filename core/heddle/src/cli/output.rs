@@ -1,0 +1,90 @@
+//! The one place that prints. Results go to standard output, everything else to standard error.
+#![expect(clippy::print_stderr, reason = "this module is where printing happens")]
+
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+    sync::OnceLock,
+};
+
+use heddle_graph::render;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+use super::{
+    args::{Color, Common, LogFormat},
+    exit::{Exit, Failure},
+};
+use crate::project::Broken;
+
+/// How this process talks; set once from the arguments.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
+    quiet: bool,
+    color: bool,
+}
+
+static MANNER: OnceLock<Manner> = OnceLock::new();
+
+fn manner() -> Manner {
+    MANNER.get().copied().unwrap_or(Manner { quiet: false, color: false })
+}
+
+/// Sets up messages and logs.
+pub fn init(common: &Common) {
+    let terminal = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let color = match common.color {
+        Color::Auto => terminal,
+        Color::Always => true,
+        Color::Never => false,
+    };
+    let _ = MANNER.set(Manner { quiet: common.quiet, color });
+    let filter = EnvFilter::try_from_env("HEDDLE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // Fails only if a subscriber exists already, as when a test calls `main` twice.
+    let _ = match common.log {
+        LogFormat::Text => registry.with(layer.with_target(false).with_ansi(color)).try_init(),
+        LogFormat::Json => {
+            let spans = tracing_subscriber::fmt::format::FmtSpan::CLOSE;
+            registry.with(layer.json().with_span_events(spans)).try_init()
+        }
+    };
+    // A panic is a bug of heddle. The scheduler turns one in a node into that node's failure; the place it came
+    // from goes to the log.
+    std::panic::set_hook(Box::new(|info| tracing::error!("internal error: {info}")));
+}
+
+/// Writes a result to standard output; a reader that went away (`| head`) is no error.
+pub fn result(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let end = if text.ends_with('\n') || text.is_empty() { "" } else { "\n" };
+    let _ = write!(out, "{text}{end}").and_then(|()| out.flush());
+}
+
+/// A line for the user, not with `--quiet`.
+pub fn note(text: &str) {
+    if !manner().quiet {
+        eprintln!("{text}");
+    }
+}
+
+/// Why a command failed.
+pub fn failure(failure: &Failure) {
+    match failure {
+        Failure::Broken(broken) => diagnostics(broken),
+        other => eprintln!("error: {other}"),
+    }
+}
+
+/// The mistakes in the files, each with its place.
+pub fn diagnostics(broken: &Broken) {
+    eprint!("{}", render(&broken.diagnostics, &broken.sources, manner().color));
+    let count = broken.diagnostics.len();
+    eprintln!("{count} {} found; nothing was run", if count == 1 { "mistake" } else { "mistakes" });
+}
+
+/// Wrong usage, help and version, as clap words them.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    if error.use_stderr() { Exit::WorkLeft.code() } else { Exit::Done.code() }
+}

@@ -1,0 +1,180 @@
+//! `heddle run`: executes an experiment and shows what came out.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::Arc,
+    time::Instant,
+};
+
+use heddle_cache::Wait;
+use heddle_graph::{graph::Class, plan};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    args::{Common, RunOptions},
+    exit::{Exit, Failure},
+    explain, home, output,
+    progress::Progress,
+};
+use crate::{
+    device,
+    exec::{Events, Execution, NodeState, Outcome, RunRecord, RunsDir, Store, Versions},
+    nodes::file_name,
+    project::{self, Project},
+};
+
+/// Runs the command.
+pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Result<Exit, Failure> {
+    let start = Instant::now();
+    let target = &options.target;
+    let project = project::load(&target.file, &target.set)?;
+    let settings = &project.experiment.run;
+    let device = device::choose(settings.device)?;
+    let home = home::of_experiment(common, &target.file);
+    std::fs::create_dir_all(&home).map_err(Failure::io(format!("making the folder {}", home.display())))?;
+    let wait = if target.wait { Wait::Yes } else { Wait::No };
+    let store = Store::open(&home, &format!("run {}", target.file), wait)?;
+    let (facts, library) = project.facts(Some(&store))?;
+    let (wanted, forced) = (project.places(&target.nodes)?, if target.force.is_empty() { Default::default() } else { project.places(&target.force)? });
+    let plan = plan::build(&facts, &wanted, &forced, &store);
+    output::note(&explain::summary(&plan));
+
+    let threads = options.threads.map(usize::from).or(settings.threads);
+    let pool = device::pool(threads).map_err(|error| Failure::Other(format!("starting threads: {error}")))?;
+    let runs = RunsDir::new(&home);
+    let started_unix = crate::now_unix();
+    let id = runs.create(started_unix).map_err(Failure::io("making the folder of the run"))?;
+    let mut record = RunRecord {
+        id: id.clone(),
+        file: target.file.clone(),
+        arguments,
+        state: "running".into(),
+        started_unix,
+        seconds: 0.0,
+        seed: project.experiment.seed,
+        versions: Versions::here(pool.current_num_threads(), device),
+        config: project.experiment.resolved.clone(),
+        nodes: Vec::new(),
+        metrics: BTreeMap::new(),
+    };
+    let write = |record: &RunRecord| runs.write(record).map_err(Failure::io("writing the run record"));
+    write(&record)?;
+
+    let (events, receiver) = Events::channel();
+    let execution = Execution {
+        graph: project.graph.clone(),
+        facts: Arc::new(facts),
+        store: store.clone(),
+        library: Arc::new(library),
+        pool,
+        seed: project.experiment.seed,
+        events,
+        cancel: CancellationToken::new(),
+    };
+    let (outcome, nodes) = drive(execution, &plan, Progress::new(common.quiet, receiver))?;
+    record.nodes = nodes;
+    record.seconds = start.elapsed().as_secs_f64();
+    record.state = match outcome {
+        Outcome::Done => "done",
+        Outcome::Failed => "failed",
+        Outcome::Interrupted => "interrupted",
+    }
+    .into();
+    let dir = runs.dir(&id);
+    let tables = deliver(&project, &store, &mut record, &dir)?;
+    write(&record)?;
+    conclude(&record, &dir, &tables, outcome)
+}
+
+/// Starts the asynchronous part: the scheduler, the progress display and the watch for Ctrl-C.
+fn drive(
+    execution: Execution,
+    plan: &plan::Plan,
+    progress: Progress,
+) -> Result<(Outcome, Vec<crate::exec::NodeRecord>), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(Failure::io("starting the scheduler"))?;
+    let result = runtime.block_on(async move {
+        let cancel = execution.cancel.clone();
+        let watch = tokio::spawn(async move {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if cancel.is_cancelled() {
+                    // The second Ctrl-C does not wait for a step to end; the cache bears being killed.
+                    std::process::exit(130);
+                }
+                output::note("stopping at the next step; what is finished is kept (Ctrl-C again to stop at once)");
+                cancel.cancel();
+            }
+        });
+        let display = tokio::task::spawn_blocking(move || progress.follow());
+        let result = execution.run(plan).await;
+        drop(execution);
+        watch.abort();
+        let _ = display.await;
+        result
+    });
+    Ok(result)
+}
+
+/// Writes the artifacts of the run as files, notes the metrics in the record, and returns the tables to show.
+fn deliver(project: &Project, store: &Store, record: &mut RunRecord, dir: &Path) -> Result<Vec<String>, Failure> {
+    let folder = dir.join("artifacts");
+    std::fs::create_dir_all(&folder).map_err(Failure::io("making the artifacts folder"))?;
+    let mut tables = Vec::new();
+    for id in project.graph.ids() {
+        let node = project.graph.node(id);
+        let Some(done) = record.nodes.iter().find(|done| done.name == node.name) else { continue };
+        if !matches!(done.state, NodeState::Hit | NodeState::Ran) {
+            continue;
+        }
+        for port in &node.outputs {
+            let Some(artifact) = done.outputs.get(&port.name) else { continue };
+            let Some(bytes) = store.artifact(&artifact.digest)? else { continue };
+            let file = folder.join(file_name(&node.name, &port.name, port.ty.class));
+            std::fs::write(&file, &*bytes).map_err(Failure::io(format!("writing {}", file.display())))?;
+            if port.ty.class == Class::Metrics
+                && let Ok(metrics) = serde_json::from_slice(&bytes)
+            {
+                record.metrics.insert(node.name.clone(), metrics);
+            }
+            if port.ty.class == Class::Table && port.name == "txt" {
+                tables.push(String::from_utf8_lossy(&bytes).into_owned());
+            }
+        }
+    }
+    Ok(tables)
+}
+
+fn conclude(record: &RunRecord, dir: &Path, tables: &[String], outcome: Outcome) -> Result<Exit, Failure> {
+    tables.iter().for_each(|table| output::result(table));
+    let count = |state| record.nodes.iter().filter(|node| node.state == state).count();
+    let (hits, ran) = (count(NodeState::Hit), count(NodeState::Ran));
+    let kept = format!("artifacts: {}", dir.join("artifacts").display());
+    match outcome {
+        Outcome::Done if ran == 0 => {
+            output::note(&format!("nothing to do: all {hits} nodes are in the cache ({:.1} s)\n{kept}", record.seconds));
+            Ok(Exit::Done)
+        }
+        Outcome::Done => {
+            output::note(&format!("done: {ran} ran, {hits} from the cache ({:.1} s)\n{kept}", record.seconds));
+            Ok(Exit::Done)
+        }
+        Outcome::Interrupted => {
+            output::note(&format!("interrupted: {ran} finished and kept, {hits} from the cache; run again to go on"));
+            Ok(Exit::Interrupted)
+        }
+        Outcome::Failed => {
+            for node in &record.nodes {
+                if let Some(error) = &node.error {
+                    output::failure(&Failure::Other(format!("node `{}`: {error}", node.name)));
+                }
+            }
+            output::note(&format!("failed: {ran} finished and kept; run again after mending to go on"));
+            Ok(Exit::Failed)
+        }
+    }
+}

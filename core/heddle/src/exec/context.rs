@@ -1,0 +1,105 @@
+//! What a node sees while it runs, and what it gives back.
+
+use std::collections::BTreeMap;
+
+use heddle_cache::Payload;
+use heddle_graph::digest::Digest;
+use indexmap::IndexMap;
+use tokio_util::sync::CancellationToken;
+
+use super::{event::Progress, library::Library};
+
+/// One input artifact, as an edge brings it.
+#[derive(Clone)]
+pub struct Artifact {
+    /// The label within the port (`weights = { vit = ... }`).
+    pub label: Option<String>,
+    /// The part that is used (`"stage1/vit"`).
+    pub part: Option<String>,
+    /// The node that made it, for messages and reports.
+    pub from: String,
+    /// Digest of the bytes.
+    pub digest: Digest,
+    /// The bytes.
+    pub bytes: Payload,
+}
+
+/// Bytes per output port.
+pub type Outputs = BTreeMap<String, Vec<u8>>;
+
+/// The world of a running node: its inputs, nothing else.
+pub struct RunContext<'a> {
+    /// The node's name, for messages.
+    pub node: &'a str,
+    /// The seed of the experiment.
+    pub seed: u64,
+    /// The artifacts on each port.
+    pub inputs: IndexMap<String, Vec<Artifact>>,
+    /// The files that each field names, with their digests, in order.
+    pub files: &'a BTreeMap<String, Vec<Digest>>,
+    /// Opens files by digest.
+    pub library: &'a Library,
+    /// Progress goes here.
+    pub progress: Progress,
+    /// Checked at step boundaries.
+    pub cancel: CancellationToken,
+}
+
+impl RunContext<'_> {
+    /// The artifact on a port that takes exactly one.
+    pub fn input(&self, port: &str) -> Result<&Artifact, NodeError> {
+        self.optional(port).ok_or_else(|| NodeError::Other(format!("nothing arrived at port `{port}`")))
+    }
+
+    /// The artifact on a port that takes at most one.
+    pub fn optional(&self, port: &str) -> Option<&Artifact> {
+        self.inputs.get(port).and_then(|artifacts| artifacts.first())
+    }
+
+    /// All artifacts on a port.
+    pub fn all(&self, port: &str) -> &[Artifact] {
+        self.inputs.get(port).map_or(&[], Vec::as_slice)
+    }
+
+    /// Fails if the run is being stopped.
+    pub fn check_cancelled(&self) -> Result<(), NodeError> {
+        if self.cancel.is_cancelled() { Err(NodeError::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// Why a node did not finish.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The run is being stopped; not a failure.
+    #[error("stopped")]
+    Cancelled,
+    /// Tensors.
+    #[error(transparent)]
+    Tensor(#[from] heddle_tensor::TensorError),
+    /// Records, images, text.
+    #[error(transparent)]
+    Data(Box<dyn std::error::Error + Send + Sync>),
+    /// A file that the node reads.
+    #[error(transparent)]
+    Library(#[from] super::library::LibraryError),
+    /// An artifact that does not read as what its port promises.
+    #[error("the artifact of `{from}` does not read as {expected}: {reason}")]
+    Artifact {
+        /// The node that made it.
+        from: String,
+        /// What its port promises.
+        expected: &'static str,
+        /// What went wrong.
+        reason: String,
+    },
+    /// Anything that is a sentence.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl NodeError {
+    /// An error of the data crate, which has a type per module.
+    pub fn data(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Data(Box::new(error))
+    }
+}

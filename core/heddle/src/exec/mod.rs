@@ -1,0 +1,24 @@
+//! Exec: the plan becomes artifacts and a run record. The only asynchronous stage.
+//!
+//! ```text
+//! Plan + Facts + dyn Node --scheduler--> Event ... --> terminal, run record
+//!                             |
+//!                             +--> store (cache): artifacts by digest, traces by key
+//! ```
+//!
+//! The scheduler calls `dyn Node` and names no kind. Nodes know nothing of the scheduler: they get a
+//! [`RunContext`] and give bytes per output port.
+
+mod context;
+mod event;
+mod library;
+mod record;
+mod scheduler;
+mod store;
+
+pub use context::{Artifact, NodeError, Outputs, RunContext};
+pub use event::{Event, Events, Progress};
+pub use library::{Library, LibraryError};
+pub use record::{NodeRecord, NodeState, RunRecord, RunsDir, Versions};
+pub use scheduler::{Execution, Outcome, Weight};
+pub use store::{Store, StoreError};

@@ -1,0 +1,212 @@
+//! The run record: what ran, on what, and what came out. One folder a run, `HOME/runs/ID/record.json`.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use heddle_graph::{
+    digest::Digest,
+    plan::Facts,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+/// How a node ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    /// Its artifacts were in the cache.
+    Hit,
+    /// It ran and finished.
+    Ran,
+    /// It ran and failed.
+    Failed,
+    /// It was stopped at a step boundary.
+    Cancelled,
+    /// It never started.
+    Skipped,
+}
+
+/// One output artifact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputRecord {
+    /// Digest of its bytes.
+    pub digest: Digest,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+/// One node of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// How it ended.
+    pub state: NodeState,
+    /// Wall time, seconds; 0 for hits.
+    pub seconds: f64,
+    /// Why it ran; empty for hits.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// Its artifact key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Digest>,
+    /// Its artifacts by port.
+    #[serde(default)]
+    pub outputs: BTreeMap<String, OutputRecord>,
+    /// The error, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl NodeRecord {
+    /// A record without artifacts.
+    pub fn new(facts: &Facts, state: NodeState, seconds: f64, why: String) -> Self {
+        Self {
+            name: facts.name.clone(),
+            kind: facts.kind.clone(),
+            state,
+            seconds,
+            why,
+            key: None,
+            outputs: BTreeMap::new(),
+            error: None,
+        }
+    }
+}
+
+/// What computed the run; differences between machines show here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Versions {
+    /// heddle's version.
+    pub heddle: String,
+    /// Operating system and processor architecture.
+    pub platform: String,
+    /// The processor's vector features that kernels choose by.
+    pub cpu_features: Vec<String>,
+    /// Threads that the run used.
+    pub threads: usize,
+    /// Device.
+    pub device: String,
+}
+
+impl Versions {
+    /// This program on this machine.
+    pub fn here(threads: usize, device: &str) -> Self {
+        Self {
+            heddle: env!("CARGO_PKG_VERSION").to_owned(),
+            platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
+            cpu_features: cpu_features(),
+            threads,
+            device: device.to_owned(),
+        }
+    }
+}
+
+fn cpu_features() -> Vec<String> {
+    #[cfg(target_arch = "x86_64")]
+    let found = [
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+    ];
+    #[cfg(not(target_arch = "x86_64"))]
+    let found: [(&str, bool); 0] = [];
+    found.iter().filter(|(_, has)| *has).map(|(name, _)| (*name).to_owned()).collect()
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// `YYYYMMDD-HHMMSS-xxxx`, UTC; sorts by time.
+    pub id: String,
+    /// The experiment file as it was named on the command line.
+    pub file: String,
+    /// The command line after the program's name.
+    pub arguments: Vec<String>,
+    /// `running`, `done`, `failed` or `interrupted`.
+    pub state: String,
+    /// When it started, seconds since 1970.
+    pub started_unix: u64,
+    /// Wall time, seconds.
+    pub seconds: f64,
+    /// The experiment's seed.
+    pub seed: u64,
+    /// What computed it.
+    pub versions: Versions,
+    /// The whole configuration after includes, params and overrides.
+    pub config: Json,
+    /// The nodes, in topological order.
+    pub nodes: Vec<NodeRecord>,
+    /// Measurements of the metric nodes, by node.
+    #[serde(default)]
+    pub metrics: BTreeMap<String, Json>,
+}
+
+/// The folder of all runs.
+#[derive(Debug, Clone)]
+pub struct RunsDir(PathBuf);
+
+impl RunsDir {
+    /// The runs under a home folder.
+    pub fn new(home: &Path) -> Self {
+        Self(home.join("runs"))
+    }
+
+    /// The folder of one run.
+    pub fn dir(&self, id: &str) -> PathBuf {
+        self.0.join(id)
+    }
+
+    /// A new id that no folder has yet; makes the folder.
+    pub fn create(&self, now_unix: u64) -> io::Result<String> {
+        fs::create_dir_all(&self.0)?;
+        let stamp = jiff::Timestamp::from_second(now_unix as i64).map_err(io::Error::other)?;
+        let stamp = stamp.strftime("%Y%m%d-%H%M%S").to_string();
+        for attempt in 0u32.. {
+            let id = format!("{stamp}-{:04x}", (std::process::id() ^ attempt.wrapping_mul(0x9e37)) & 0xffff);
+            match fs::create_dir(self.dir(&id)) {
+                Ok(()) => return Ok(id),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other("no free run id"))
+    }
+
+    /// Writes a record whole or not at all.
+    pub fn write(&self, record: &RunRecord) -> io::Result<()> {
+        let dir = self.dir(&record.id);
+        let text = serde_json::to_vec_pretty(record)?;
+        let temporary = dir.join("record.json.tmp");
+        fs::write(&temporary, text)?;
+        fs::rename(temporary, dir.join("record.json"))
+    }
+
+    /// Reads one record.
+    pub fn read(&self, id: &str) -> io::Result<RunRecord> {
+        Ok(serde_json::from_slice(&fs::read(self.dir(id).join("record.json"))?)?)
+    }
+
+    /// The ids of all runs, oldest first.
+    pub fn ids(&self) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            if entry.path().join("record.json").is_file() {
+                ids.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        ids.sort();
+        Ok(ids)
+    }
+}

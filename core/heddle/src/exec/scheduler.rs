@@ -1,0 +1,399 @@
+//! Walks the plan: a node starts when its inputs are there and the resources allow it.
+//!
+//! A node's key is settled when its last input is: an upstream node that ran again and ended in the same bytes
+//! turns its dependents into hits (constructive traces). Nodes run on blocking threads inside one rayon pool;
+//! permits (one per thread) bound how many run side by side.
+
+use std::{
+    any::Any,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use heddle_graph::{
+    digest::Digest,
+    graph::{Graph, NodeId},
+    plan::{Action, Facts, KeyParts, Known, Plan, RunReason, Trace},
+};
+use indexmap::IndexMap;
+use tokio::{
+    sync::Semaphore,
+    task::{Id, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::{
+    context::{Artifact, NodeError, Outputs, RunContext},
+    event::{Event, Events},
+    library::Library,
+    record::{NodeRecord, NodeState, OutputRecord},
+    store::Store,
+};
+use crate::nodes::Node;
+
+/// How much of the machine a node takes while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// One thread: reading, counting, writing reports.
+    Light,
+    /// All threads of the pool: tensor work.
+    Compute,
+}
+
+/// Everything that running a plan needs.
+pub struct Execution {
+    /// The nodes, whose topological order is that of the facts.
+    pub graph: Arc<Graph<dyn Node>>,
+    /// What the graph and the files say of them.
+    pub facts: Arc<Vec<Facts>>,
+    /// The cache.
+    pub store: Store,
+    /// Files by digest.
+    pub library: Arc<Library>,
+    /// Where tensor work runs.
+    pub pool: Arc<rayon::ThreadPool>,
+    /// The seed of the experiment.
+    pub seed: u64,
+    /// Who listens.
+    pub events: Events,
+    /// Cancelled by Ctrl-C.
+    pub cancel: CancellationToken,
+}
+
+/// How the run as a whole ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything that was asked for is in the cache.
+    Done,
+    /// At least one node failed.
+    Failed,
+    /// Stopped by the user.
+    Interrupted,
+}
+
+/// What a node's task hands back.
+struct Ended {
+    index: usize,
+    why: String,
+    seconds: f64,
+    result: Result<Trace, Stopped>,
+}
+
+enum Stopped {
+    Cancelled,
+    Failed(String),
+}
+
+/// The state of the walk: who waits for whom, and what is known so far.
+struct Walk {
+    waiting: Vec<usize>,
+    dependents: Vec<Vec<usize>>,
+    ready: VecDeque<usize>,
+    outputs: Vec<Option<BTreeMap<String, Digest>>>,
+    records: Vec<Option<NodeRecord>>,
+    stop: Option<Outcome>,
+}
+
+impl Execution {
+    /// Runs the plan; the records are in its order.
+    pub async fn run(&self, plan: &Plan) -> (Outcome, Vec<NodeRecord>) {
+        let mut walk = Walk::new(&self.facts, plan);
+        let permits = Arc::new(Semaphore::new(self.pool.current_num_threads()));
+        let mut tasks: JoinSet<Ended> = JoinSet::new();
+        let mut indices: BTreeMap<Id, usize> = BTreeMap::new();
+        loop {
+            while let Some(index) = walk.next_ready(&self.cancel) {
+                if let Some(task) = self.start(index, plan, &mut walk, &permits) {
+                    indices.insert(tasks.spawn(task).id(), index);
+                }
+            }
+            match tasks.join_next_with_id().await {
+                None => break,
+                Some(Ok((_, ended))) => self.end(ended, &mut walk),
+                Some(Err(error)) => {
+                    let index = indices[&error.id()];
+                    let error = format!("internal error, please report it: {error}");
+                    self.end(Ended { index, why: String::new(), seconds: 0.0, result: Err(Stopped::Failed(error)) }, &mut walk);
+                }
+            }
+        }
+        walk.finish(&self.facts, &self.cancel)
+    }
+
+    /// Settles a ready node's key: a hit is done at once, anything else becomes a task.
+    fn start(
+        &self,
+        index: usize,
+        plan: &Plan,
+        walk: &mut Walk,
+        permits: &Arc<Semaphore>,
+    ) -> Option<impl Future<Output = Ended> + Send + 'static> {
+        let facts = &self.facts[index];
+        let id = self.graph.ids().nth(index)?;
+        let digests: Vec<Digest> = facts.inputs.iter().map(|input| walk.output(input.from, &input.output)).collect();
+        let parts = KeyParts::new(facts, &digests);
+        let planned = &plan.nodes[index].action;
+        let forced = matches!(planned, Action::Run { reason: RunReason::Forced, .. });
+        if !forced && let Some(trace) = self.hit(&parts) {
+            self.note_hit(index, trace, walk);
+            return None;
+        }
+        let why = match planned {
+            Action::Run { reason, .. } => reason.to_string(),
+            Action::Hit { .. } | Action::Skip => "its artifacts are gone".to_owned(),
+        };
+        let task = Task {
+            index,
+            id,
+            graph: self.graph.clone(),
+            facts: self.facts.clone(),
+            parts,
+            digests,
+            store: self.store.clone(),
+            library: self.library.clone(),
+            seed: self.seed,
+            events: self.events.clone(),
+            cancel: self.cancel.clone(),
+            why,
+        };
+        let (pool, permits) = (self.pool.clone(), permits.clone());
+        let wanted = match task.node().weight() {
+            Weight::Light => 1,
+            Weight::Compute => pool.current_num_threads() as u32,
+        };
+        let span = tracing::info_span!("node", name = %facts.name, kind = %facts.kind);
+        Some(
+            async move {
+                // The semaphore is never closed; were it, running without a permit only costs speed.
+                let _permit = permits.acquire_many_owned(wanted).await.ok();
+                let (index, why) = (task.index, task.why.clone());
+                let span = tracing::Span::current();
+                let run = tokio::task::spawn_blocking(move || span.in_scope(|| pool.install(|| task.run())));
+                run.await.unwrap_or_else(|error| Ended {
+                    index,
+                    why,
+                    seconds: 0.0,
+                    result: Err(Stopped::Failed(panic_message(error))),
+                })
+            }
+            .instrument(span),
+        )
+    }
+
+    /// The trace under this key, if all its artifacts are there.
+    fn hit(&self, parts: &KeyParts) -> Option<Trace> {
+        let trace = self.store.trace(&parts.digest())?;
+        trace.outputs.values().all(|digest| self.store.has(digest)).then_some(trace)
+    }
+
+    fn note_hit(&self, index: usize, trace: Trace, walk: &mut Walk) {
+        let facts = &self.facts[index];
+        if let Err(error) = self.store.remember(&facts.name, &facts.kind, &trace.parts.digest()) {
+            tracing::warn!(node = %facts.name, %error, "the hit could not be noted");
+        }
+        self.events.send(Event::Hit { node: facts.name.clone() });
+        let record = NodeRecord::new(facts, NodeState::Hit, 0.0, String::new()).with_trace(&trace, &self.store);
+        walk.done(index, trace.outputs, record);
+    }
+
+    fn end(&self, ended: Ended, walk: &mut Walk) {
+        let Ended { index, why, seconds, result } = ended;
+        let facts = &self.facts[index];
+        let node = facts.name.clone();
+        match result {
+            Ok(trace) => {
+                let record = NodeRecord::new(facts, NodeState::Ran, seconds, why).with_trace(&trace, &self.store);
+                let outputs = record.outputs.iter().map(|(port, out)| (port.clone(), out.digest, out.bytes)).collect();
+                self.events.send(Event::Finished { node, seconds, outputs });
+                walk.done(index, trace.outputs, record);
+            }
+            Err(Stopped::Cancelled) => {
+                self.events.send(Event::Cancelled { node });
+                walk.records[index] = Some(NodeRecord::new(facts, NodeState::Cancelled, seconds, why));
+                walk.stop.get_or_insert(Outcome::Interrupted);
+            }
+            Err(Stopped::Failed(error)) => {
+                self.events.send(Event::Failed { node, error: error.clone() });
+                let record = NodeRecord::new(facts, NodeState::Failed, seconds, why);
+                walk.records[index] = Some(NodeRecord { error: Some(error), ..record });
+                walk.stop = Some(Outcome::Failed);
+            }
+        }
+    }
+}
+
+impl Walk {
+    fn new(facts: &[Facts], plan: &Plan) -> Self {
+        let needed = |index: usize| !matches!(plan.nodes[index].action, Action::Skip);
+        let mut waiting = vec![0; facts.len()];
+        let mut dependents = vec![Vec::new(); facts.len()];
+        for (index, fact) in facts.iter().enumerate().filter(|(index, _)| needed(*index)) {
+            let upstream: BTreeSet<usize> = fact.inputs.iter().map(|input| input.from).collect();
+            waiting[index] = upstream.len();
+            upstream.into_iter().for_each(|from| dependents[from].push(index));
+        }
+        let ready = (0..facts.len()).filter(|index| needed(*index) && waiting[*index] == 0).collect();
+        let none = |_| None;
+        Self {
+            waiting,
+            dependents,
+            ready,
+            outputs: (0..facts.len()).map(none).collect(),
+            records: (0..facts.len()).map(|_| None).collect(),
+            stop: None,
+        }
+    }
+
+    /// The next node to start; none once the run is being stopped.
+    fn next_ready(&mut self, cancel: &CancellationToken) -> Option<usize> {
+        if self.stop.is_some() || cancel.is_cancelled() { None } else { self.ready.pop_front() }
+    }
+
+    fn output(&self, from: usize, port: &str) -> Digest {
+        let outputs = self.outputs[from].as_ref().expect("a node starts after all its upstream nodes are done");
+        outputs[port]
+    }
+
+    fn done(&mut self, index: usize, outputs: BTreeMap<String, Digest>, record: NodeRecord) {
+        self.outputs[index] = Some(outputs);
+        self.records[index] = Some(record);
+        for dependent in std::mem::take(&mut self.dependents[index]) {
+            self.waiting[dependent] -= 1;
+            if self.waiting[dependent] == 0 {
+                self.ready.push_back(dependent);
+            }
+        }
+    }
+
+    /// Nodes that never started are recorded as skipped.
+    fn finish(self, facts: &[Facts], cancel: &CancellationToken) -> (Outcome, Vec<NodeRecord>) {
+        let left = self.ready.iter().count() + self.waiting.iter().filter(|count| **count > 0).count();
+        let interrupted = cancel.is_cancelled() && left > 0;
+        let outcome = self.stop.unwrap_or(if interrupted { Outcome::Interrupted } else { Outcome::Done });
+        let skipped = |facts| NodeRecord::new(facts, NodeState::Skipped, 0.0, String::new());
+        let records =
+            self.records.into_iter().zip(facts).map(|(record, facts)| record.unwrap_or_else(|| skipped(facts)));
+        (outcome, records.collect())
+    }
+}
+
+/// One node on its way through a blocking thread.
+struct Task {
+    index: usize,
+    id: NodeId,
+    graph: Arc<Graph<dyn Node>>,
+    facts: Arc<Vec<Facts>>,
+    parts: KeyParts,
+    digests: Vec<Digest>,
+    store: Store,
+    library: Arc<Library>,
+    seed: u64,
+    events: Events,
+    cancel: CancellationToken,
+    why: String,
+}
+
+impl Task {
+    fn node(&self) -> &dyn Node {
+        &*self.graph.node(self.id).spec
+    }
+
+    fn run(self) -> Ended {
+        let start = Instant::now();
+        let result = self.outputs().and_then(|outputs| {
+            let facts = &self.facts[self.index];
+            let trace = Trace {
+                node: facts.name.clone(),
+                parts: self.parts.clone(),
+                outputs: BTreeMap::new(),
+                seconds: start.elapsed().as_secs_f64(),
+                finished_unix: crate::now_unix(),
+            };
+            self.store.keep(trace, &outputs).map_err(|error| Stopped::Failed(error.to_string()))
+        });
+        Ended { index: self.index, why: self.why, seconds: start.elapsed().as_secs_f64(), result }
+    }
+
+    fn outputs(&self) -> Result<Outputs, Stopped> {
+        if self.cancel.is_cancelled() {
+            return Err(Stopped::Cancelled);
+        }
+        let facts = &self.facts[self.index];
+        self.events.send(Event::Started { node: facts.name.clone(), why: self.why.clone() });
+        let cx = RunContext {
+            node: &facts.name,
+            seed: self.seed,
+            inputs: self.inputs().map_err(Stopped::Failed)?,
+            files: &facts.files,
+            library: &self.library,
+            progress: self.events.progress(&facts.name),
+            cancel: self.cancel.clone(),
+        };
+        self.node().run(&cx).map_err(|error| match error {
+            NodeError::Cancelled => Stopped::Cancelled,
+            other => Stopped::Failed(chain(&other)),
+        })
+    }
+
+    fn inputs(&self) -> Result<IndexMap<String, Vec<Artifact>>, String> {
+        let mut inputs: IndexMap<String, Vec<Artifact>> = IndexMap::new();
+        for (input, digest) in self.facts[self.index].inputs.iter().zip(&self.digests) {
+            let from = &self.facts[input.from].name;
+            let bytes = self.store.artifact(digest).map_err(|error| error.to_string())?;
+            let bytes = bytes.ok_or_else(|| {
+                format!("the artifact of `{from}` is damaged in the cache and was dropped; run again to make it anew")
+            })?;
+            inputs.entry(input.port.clone()).or_default().push(Artifact {
+                label: input.label.clone(),
+                part: input.part.clone(),
+                from: from.clone(),
+                digest: *digest,
+                bytes,
+            });
+        }
+        Ok(inputs)
+    }
+}
+
+impl NodeRecord {
+    fn with_trace(mut self, trace: &Trace, store: &Store) -> Self {
+        self.key = Some(trace.parts.digest());
+        for (port, digest) in &trace.outputs {
+            let bytes = store.cache().get(digest).ok().flatten().map_or(0, |payload| payload.len() as u64);
+            self.outputs.insert(port.clone(), OutputRecord { digest: *digest, bytes });
+        }
+        self
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn panic_message(error: tokio::task::JoinError) -> String {
+    let said = match error.try_into_panic() {
+        Ok(panic) => {
+            let panic: Box<dyn Any + Send> = panic;
+            panic
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_default()
+        }
+        Err(error) => error.to_string(),
+    };
+    format!("internal error, please report it: {said}")
+}

@@ -1,0 +1,24 @@
+//! heddle: declarative experiments for vision-language models.
+//!
+//! This crate is where the walls meet:
+//!
+//! ```text
+//! files -> config -> graph -> plan -> exec -> (nodes: tensor, data) -> cache -> report
+//!          \______ heddle-graph _____/  \__ here __/  \_ crates _/
+//! ```
+//!
+//! Within the crate later modules may use earlier ones: `files, exec <- model <- nodes <- project <- cli`.
+//! `exec` calls `dyn Node` and names no kind; `cli/output.rs` alone prints. A test reads the `use` lines.
+
+pub mod cli;
+pub mod device;
+pub mod exec;
+pub mod files;
+pub mod model;
+pub mod nodes;
+pub mod project;
+
+/// Seconds since 1970; 0 if the clock stands before that.
+pub(crate) fn now_unix() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}

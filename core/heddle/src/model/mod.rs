@@ -1,0 +1,135 @@
+//! Model graphs: the differentiable DAG, its parameters, its cost, and how it runs on a backend.
+//!
+//! Knows nothing of data, optimisers or files. Parameters are kept as `node/local name` and appear in weight
+//! files under their published names.
+
+mod published;
+mod run;
+mod size;
+mod weights;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use heddle_graph::{
+    config::GraphId,
+    graph::{Graph, InPort, Inputs, Node, NodeId, PortType, Source},
+};
+use heddle_tensor::{DynModule, ParameterSpec};
+use serde_json::Value as Json;
+
+pub use published::Published;
+pub use run::{Pass, RunError};
+pub use size::{Size, node_macs};
+pub use weights::{WeightsError, load_published, load_states, save};
+
+use crate::nodes::ModelNode;
+
+/// The model graphs of an experiment by id; a graph with mistakes is absent, and reported elsewhere.
+#[derive(Default)]
+pub struct Models {
+    graphs: Vec<Option<Arc<ModelGraph>>>,
+}
+
+impl Models {
+    /// From the graphs in the order of their ids.
+    pub fn new(graphs: Vec<Option<Arc<ModelGraph>>>) -> Self {
+        Self { graphs }
+    }
+
+    /// The graph under an id.
+    pub fn get(&self, id: Option<GraphId>) -> Option<Arc<ModelGraph>> {
+        self.graphs.get(id?.0).cloned().flatten()
+    }
+}
+
+/// A checked model graph with its modules; no weights.
+pub struct ModelGraph {
+    graph: Graph<dyn ModelNode>,
+    modules: BTreeMap<NodeId, Box<dyn DynModule>>,
+}
+
+/// One parameter of a model graph.
+#[derive(Debug, Clone)]
+pub struct Parameter {
+    /// The node it belongs to.
+    pub node: NodeId,
+    /// `node/local name`: its name within heddle.
+    pub name: String,
+    /// Its name in weight files.
+    pub published: String,
+    /// Shape, initialisation, decay.
+    pub spec: ParameterSpec,
+}
+
+impl ModelGraph {
+    /// Builds the modules of a sealed graph.
+    pub fn new(graph: Graph<dyn ModelNode>) -> Self {
+        let modules = graph.ids().map(|id| (id, graph.node(id).spec.module(&inputs(graph.node(id))))).collect();
+        Self { graph, modules }
+    }
+
+    /// The graph below.
+    pub fn graph(&self) -> &Graph<dyn ModelNode> {
+        &self.graph
+    }
+
+    /// What enters a cache key.
+    pub fn canonical(&self) -> Json {
+        self.graph.canonical()
+    }
+
+    /// All parameters, in topological order of their nodes.
+    pub fn parameters(&self) -> Vec<Parameter> {
+        let of = |id: NodeId| {
+            let node = self.graph.node(id);
+            let specs = self.modules[&id].parameters();
+            specs.into_iter().map(move |spec| Parameter {
+                node: id,
+                name: format!("{}/{}", node.name, spec.name),
+                published: node.spec.published().cloned().unwrap_or_default().name(&node.name, &spec.name),
+                spec,
+            })
+        };
+        self.graph.ids().flat_map(of).collect()
+    }
+
+    /// The source and type behind a name of the graph's `outputs`, or behind `node.port`.
+    pub fn output(&self, name: &str) -> Option<(Source, PortType)> {
+        let source = match self.graph.outputs.get(name) {
+            Some(source) => source.clone(),
+            None => self.graph.resolve_port(name).ok()?.0,
+        };
+        let ty = self.type_of(&source)?;
+        Some((source, ty))
+    }
+
+    /// The type that a source gives.
+    pub fn type_of(&self, source: &Source) -> Option<PortType> {
+        match source {
+            Source::Input(name) => self.graph.inputs.get(name).map(|input| input.ty.clone()),
+            Source::Node { id, port } => {
+                let outputs = &self.graph.node(*id).outputs;
+                outputs.iter().find(|out| out.name == *port).map(|out| out.ty.clone())
+            }
+        }
+    }
+
+    /// Two parameters with one published name; weight files could not hold both.
+    pub fn clash(&self) -> Option<(Parameter, Parameter)> {
+        let mut seen: BTreeMap<String, Parameter> = BTreeMap::new();
+        for parameter in self.parameters() {
+            if let Some(first) = seen.get(&parameter.published) {
+                return Some((first.clone(), parameter));
+            }
+            seen.insert(parameter.published.clone(), parameter);
+        }
+        None
+    }
+}
+
+/// The types that arrive at a node, from its edges.
+fn inputs(node: &Node<dyn ModelNode>) -> Inputs {
+    let ports: Vec<InPort> = node.spec.inputs();
+    let types = |name: &str| node.edges.get(name).map(|edges| edges.iter().map(|edge| edge.ty.clone()).collect());
+    Inputs { ports: ports.iter().filter_map(|port| Some((port.name, types(port.name)?))).collect() }
+}

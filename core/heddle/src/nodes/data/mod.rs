@@ -1,0 +1,15 @@
+//! Data sources, the records artifact that they give, and how its columns and images are read.
+
+mod columns;
+mod filter;
+mod image;
+mod records;
+mod text;
+mod webdataset;
+
+pub use columns::{column_text, column_texts};
+pub use filter::{Filters, read_filters};
+pub use image::read_augment;
+pub use records::Records;
+pub use text::read_captions;
+pub use webdataset::WebDataset;

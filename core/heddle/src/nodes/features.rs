@@ -1,0 +1,126 @@
+//! `features`: one vector a record, exported.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use heddle_graph::{
+    config::Reader,
+    graph::{Arity, Class, Dim, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType},
+};
+use heddle_tensor::{Cpu, parameter::to_safetensors};
+
+use super::{
+    Node,
+    data::Records,
+    encode::{FEATURES, Tower, check_output, no_graph},
+};
+use crate::{
+    exec::{NodeError, Outputs, RunContext, Weight},
+    model::{ModelGraph, Models},
+};
+
+/// The kind.
+pub struct Features;
+
+struct Export {
+    graph: Option<Arc<ModelGraph>>,
+    output: String,
+    batch: usize,
+}
+
+impl Kind<dyn Node, Models> for Features {
+    fn spec(&self) -> KindSpec {
+        KindSpec {
+            name: "features",
+            version: 1,
+            summary: "embeds every record's image with a trained model graph",
+            details: "Runs the part of the graph that the output needs, without a tape, on every record in the order of \
+                      the records. The artifact is a safetensors file with one tensor `features` `[n, width]`, not \
+                      normalised. A row does not depend on the batch it was computed in.",
+            example: "[nodes.embed]\nkind = \"features\"\ngraph = \"../graphs/internvl-c.toml\"\nweights = \"stage1\"\n\
+                      in = \"heldout\"\noutput = \"image_embeds\"\n",
+        }
+    }
+
+    fn read(&self, r: &mut Reader<'_>, models: &Models) -> Box<dyn Node> {
+        let graph = models.get(r.graph("graph", "the model graph that is run"));
+        let output: String = r.field("output", "the graph's output that is exported").or("image_embeds".to_owned());
+        let batch = r
+            .field("batch", "records a pass")
+            .min(1)
+            .max(1 << 20)
+            .not_in_key("a record's features do not depend on its batch")
+            .or(128);
+        if let Some(graph) = &graph {
+            check_output(r, graph, &output, Class::Image);
+        }
+        Box::new(Export { graph, output, batch })
+    }
+}
+
+impl NodeSpec for Export {
+    fn inputs(&self) -> Vec<InPort> {
+        let port = |name, class, place, help| InPort { name, classes: vec![class], arity: Arity::One, place, help };
+        vec![
+            port("records", Class::Records, Place::In, "records whose images are embedded"),
+            port("weights", Class::Weights, Place::Key, "weights of the graph, from a training stage"),
+        ]
+    }
+
+    fn infer(&self, inputs: &Inputs) -> Result<Vec<OutPort>, Mismatch> {
+        let mut shape = vec![Dim::sym("n")];
+        if let Some(graph) = &self.graph {
+            check_images(graph, inputs)?;
+            if let Some((_, ty)) = graph.output(&self.output) {
+                shape.extend(ty.shape.last().cloned());
+            }
+        }
+        Ok(vec![OutPort::new("features", PortType::new(Class::Features, shape))])
+    }
+}
+
+/// Whether the records' images have the size that the graph's image inputs want.
+pub fn check_images(graph: &ModelGraph, inputs: &Inputs) -> Result<(), Mismatch> {
+    let Some(records) = inputs.get("records") else { return Ok(()) };
+    for (name, input) in graph.graph().inputs.iter().filter(|(_, input)| input.ty.class == Class::Image) {
+        let wanted = &input.ty.shape[1..];
+        if records.shape.len() == 3 && !records.shape.iter().zip(wanted).all(|(a, b)| a.agrees(b)) {
+            let shape = |dims: &[Dim]| dims.iter().map(Dim::to_string).collect::<Vec<_>>().join(", ");
+            return Err(Mismatch {
+                port: Some("records"),
+                param: None,
+                message: format!(
+                    "the records' images are [{}] but the model graph's input `{name}` wants [{}]",
+                    shape(&records.shape),
+                    shape(wanted)
+                ),
+                help: Some("give the source's `image.size` and the graph's input the same size".into()),
+            });
+        }
+    }
+    Ok(())
+}
+
+impl Node for Export {
+    fn model(&self) -> Option<&Arc<ModelGraph>> {
+        self.graph.as_ref()
+    }
+
+    fn weight(&self) -> Weight {
+        Weight::Compute
+    }
+
+    fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
+        let graph = self.graph.clone().ok_or_else(no_graph)?;
+        let records = Records::read(cx.input("records")?)?;
+        let shards = cx.library.shards(&records.manifest)?;
+        let tower = Tower::load(graph, &self.output, cx.input("weights")?, Cpu::default())?;
+        let (rows, skipped) = tower.images(cx, &records, &shards, self.batch)?;
+        for reason in &skipped {
+            cx.progress.note(format!("skipped, its row is zero: {reason}"));
+        }
+        let tensors = BTreeMap::from([(FEATURES.to_owned(), (rows.shape, rows.data))]);
+        let metadata = BTreeMap::from([("skipped".to_owned(), skipped.join("\n"))]);
+        Ok(Outputs::from([("features".to_owned(), to_safetensors(&tensors, &metadata))]))
+    }
+}
+

@@ -1,0 +1,7 @@
+//! Losses of model graphs.
+
+mod itc;
+mod probe;
+
+pub use itc::Itc;
+pub use probe::Probe;

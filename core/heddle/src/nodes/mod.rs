@@ -1,0 +1,97 @@
+//! The registry: one file per kind, one line here.
+//!
+//! To add a kind: write its file (parameters, ports, shapes, `run` or module, tests), add it to [`KINDS`] or
+//! [`MODEL_KINDS`]. The parser, `heddle nodes`, the JSON Schema and the cache key all read these two lists.
+
+mod data;
+mod encode;
+mod eval;
+mod features;
+mod loss;
+mod model;
+mod report;
+mod text;
+mod train;
+
+use std::sync::Arc;
+
+use heddle_graph::graph::{Class, Inputs, Kind, NodeSpec};
+use heddle_tensor::DynModule;
+
+pub use eval::Measurement;
+
+use crate::{
+    exec::{NodeError, Outputs, RunContext, Weight},
+    model::{ModelGraph, Models, Published},
+};
+
+/// A node of an experiment, ready to run.
+pub trait Node: NodeSpec + Send + Sync {
+    /// Whether it draws random numbers, so that the seed enters its key.
+    fn uses_seed(&self) -> bool {
+        false
+    }
+
+    /// The model graph that it runs; its canonical form enters the key.
+    fn model(&self) -> Option<&Arc<ModelGraph>> {
+        None
+    }
+
+    /// How much of the machine it takes.
+    fn weight(&self) -> Weight {
+        Weight::Light
+    }
+
+    /// Predicted seconds of a first run, where the parameters tell.
+    fn estimate_seconds(&self) -> Option<f64> {
+        None
+    }
+
+    /// Runs it: bytes per output port.
+    fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError>;
+}
+
+/// A node of a model graph.
+pub trait ModelNode: NodeSpec + Send + Sync {
+    /// How its parameters are named in weight files.
+    fn published(&self) -> Option<&Published>;
+
+    /// The module for the types that arrive; called once types have been checked.
+    fn module(&self, inputs: &Inputs) -> Box<dyn DynModule>;
+}
+
+/// Every kind of an experiment.
+pub const KINDS: &[&dyn Kind<dyn Node, Models>] = &[
+    &data::WebDataset,
+    &text::Bpe,
+    &text::HuggingFace,
+    &train::Train,
+    &features::Features,
+    &eval::ZeroShot,
+    &eval::Retrieval,
+    &eval::PixelFloor,
+    &report::Report,
+];
+
+/// Every kind of a model graph.
+pub const MODEL_KINDS: &[&dyn Kind<dyn ModelNode, ()>] = &[
+    &model::InternVit,
+    &model::AttentionPool,
+    &model::FlattenLinear,
+    &model::MeanPool,
+    &model::Llama,
+    &model::Linear,
+    &loss::Itc,
+    &loss::Probe,
+];
+
+/// The name of an artifact as a file: `stage1.weights.safetensors`.
+pub fn file_name(node: &str, port: &str, class: Class) -> String {
+    let extension = match class {
+        Class::Weights | Class::Features => "safetensors",
+        Class::Records => "jsonl",
+        Class::Table => return format!("{node}.{port}"),
+        _ => "json",
+    };
+    format!("{node}.{port}.{extension}")
+}

@@ -1,0 +1,94 @@
+//! `report`: measurements and curves as a terminal table, JSON, CSV and SVG.
+
+mod curve;
+mod tables;
+
+use heddle_graph::{
+    config::Reader,
+    graph::{Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType},
+};
+use serde::Serialize;
+
+use crate::{
+    exec::{NodeError, Outputs, RunContext},
+    model::Models,
+    nodes::{
+        Node,
+        eval::{Measurement, Metrics},
+    },
+};
+
+/// The kind.
+pub struct Report;
+
+struct Writer {
+    title: String,
+}
+
+impl Kind<dyn Node, Models> for Report {
+    fn spec(&self) -> KindSpec {
+        KindSpec {
+            name: "report",
+            version: 1,
+            summary: "result tables, JSON, CSV and learning curves from metrics",
+            details: "`txt` is what the terminal shows: accuracies with their pixel floor beside them, retrieval, and the \
+                      ends of the training stages. `csv` has a row per measurement, `json` everything, `svg` the \
+                      learning curves.",
+            example: "[nodes.report]\nkind = \"report\"\nin = [\"stage1.metrics\", \"zero_shot\", \"floor\"]\n",
+        }
+    }
+
+    fn read(&self, r: &mut Reader<'_>, _: &Models) -> Box<dyn Node> {
+        Box::new(Writer { title: r.field("title", "heading of the report").or(String::new()) })
+    }
+}
+
+impl NodeSpec for Writer {
+    fn inputs(&self) -> Vec<InPort> {
+        vec![InPort {
+            name: "metrics",
+            classes: vec![Class::Metrics],
+            arity: Arity::Many,
+            place: Place::In,
+            help: "metrics of evaluations and training stages",
+        }]
+    }
+
+    fn infer(&self, _: &Inputs) -> Result<Vec<OutPort>, Mismatch> {
+        Ok(["txt", "json", "csv", "svg"].map(|port| OutPort::new(port, PortType::plain(Class::Table))).into())
+    }
+}
+
+/// The report as JSON.
+#[derive(Serialize)]
+struct Document<'a> {
+    title: &'a str,
+    measurements: &'a [Measurement],
+    stages: &'a [(String, Metrics)],
+}
+
+impl Node for Writer {
+    fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
+        let mut measurements = Vec::new();
+        let mut stages = Vec::new();
+        let mut notes = Vec::new();
+        for artifact in cx.all("metrics") {
+            let mut metrics = Metrics::read(artifact)?;
+            notes.append(&mut metrics.notes);
+            measurements.append(&mut metrics.measurements);
+            if !metrics.curve.is_empty() {
+                // Inputs are told apart by their place, not by their node's name, which is in no key.
+                let name = if stages.is_empty() { "train".to_owned() } else { format!("train {}", stages.len() + 1) };
+                stages.push((name, metrics));
+            }
+        }
+        let document = Document { title: &self.title, measurements: &measurements, stages: &stages };
+        let json = serde_json::to_vec_pretty(&document).map_err(|error| NodeError::Other(error.to_string()))?;
+        Ok(Outputs::from([
+            ("txt".to_owned(), tables::text(&self.title, &measurements, &stages, &notes).into_bytes()),
+            ("json".to_owned(), json),
+            ("csv".to_owned(), tables::csv(&measurements)?),
+            ("svg".to_owned(), curve::svg(&stages)?.into_bytes()),
+        ]))
+    }
+}

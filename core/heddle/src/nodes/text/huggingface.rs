@@ -1,0 +1,56 @@
+//! `text.huggingface`: an existing `tokenizer.json`.
+
+use heddle_data::text::Tokenizer;
+use heddle_graph::{
+    config::Reader,
+    graph::{Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, PortType},
+};
+
+use crate::{
+    exec::{NodeError, Outputs, RunContext},
+    model::Models,
+    nodes::Node,
+};
+
+/// The kind.
+pub struct HuggingFace;
+
+struct File;
+
+impl Kind<dyn Node, Models> for HuggingFace {
+    fn spec(&self) -> KindSpec {
+        KindSpec {
+            name: "text.huggingface",
+            version: 1,
+            summary: "reads a Hugging Face tokenizer.json",
+            details: "BPE with byte fallback (LLaMA 1 and 2) and byte-level BPE (LLaMA 3, SmolLM2) as the crate \
+                      `tokenizers` reads them. The specials `<s>`, `</s>`, `<unk>` and `<pad>` are found by name.",
+            example: "[nodes.tokenizer]\nkind = \"text.huggingface\"\nfile = \"tokenizer.json\"\n",
+        }
+    }
+
+    fn read(&self, r: &mut Reader<'_>, _: &Models) -> Box<dyn Node> {
+        let _ = r.file("file", "the tokenizer.json").required();
+        Box::new(File)
+    }
+}
+
+impl NodeSpec for File {
+    fn inputs(&self) -> Vec<InPort> {
+        Vec::new()
+    }
+
+    fn infer(&self, _: &Inputs) -> Result<Vec<OutPort>, Mismatch> {
+        Ok(vec![OutPort::new("tokenizer", PortType::plain(Class::Tokenizer))])
+    }
+}
+
+impl Node for File {
+    fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
+        let digest = cx.files.get("file").and_then(|digests| digests.first());
+        let digest = digest.ok_or_else(|| NodeError::Other("the node names no file".into()))?;
+        let tokenizer = Tokenizer::from_json(&cx.library.bytes(digest)?).map_err(NodeError::data)?;
+        cx.progress.note(format!("{} tokens", tokenizer.vocab_size()));
+        Ok(Outputs::from([("tokenizer".to_owned(), tokenizer.to_json())]))
+    }
+}

@@ -1,0 +1,7 @@
+//! Tokenizers.
+
+mod bpe;
+mod huggingface;
+
+pub use bpe::Bpe;
+pub use huggingface::HuggingFace;

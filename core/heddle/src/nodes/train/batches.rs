@@ -1,0 +1,156 @@
+//! Batches of a training stage: decoded once, augmented and tokenized ahead of the step that uses them.
+//!
+//! A batch is a pure function of (seed, step): which records, which augmentation, which text.
+
+use std::{cell::RefCell, collections::BTreeMap};
+
+use heddle_data::{
+    Record,
+    image::{Augment, DecodeLimits, ImageSpec, Prepared},
+    loader::{Batches as Order, DistinctBatches, Images, Prefetch, PrefetchOptions, ShuffledBatches, load_images},
+    rng,
+    text::{CaptionOptions, EncodeOptions, Tokenizer},
+};
+use heddle_graph::graph::Class;
+use heddle_tensor::{Backend, HostTensor, Tape, TensorError, Tokens, Value, value::ValueKind};
+
+use super::settings::Settings;
+use crate::{
+    exec::{NodeError, RunContext},
+    model::ModelGraph,
+    nodes::{
+        data::Records,
+        encode::{encode_options, read_tokenizer, tokens},
+    },
+};
+
+/// Batches that wait finished for the training step.
+const AHEAD: usize = 4;
+
+const AUGMENT_STREAM: u64 = 1;
+const CAPTION_STREAM: u64 = 2;
+
+/// The inputs of one pass, on the host.
+pub struct Batch {
+    images: Vec<(String, HostTensor)>,
+    texts: Vec<(String, Tokens)>,
+}
+
+impl Batch {
+    /// The values of the graph's inputs.
+    pub fn values<B: Backend>(self, backend: &B, tape: &Tape<B>) -> Result<BTreeMap<String, Value<B>>, TensorError> {
+        let mut values = BTreeMap::new();
+        for (name, host) in self.images {
+            values.insert(name, Value::from_host(backend, ValueKind::Image, host, tape)?);
+        }
+        values.extend(self.texts.into_iter().map(|(name, tokens)| (name, Value::Text(tokens))));
+        Ok(values)
+    }
+}
+
+/// The running producer.
+pub struct Batches {
+    prefetch: RefCell<Prefetch<Batch, NodeError>>,
+    notes: Vec<String>,
+}
+
+impl Batches {
+    /// Decodes the images and starts making batches.
+    pub fn start(cx: &RunContext<'_>, model: &ModelGraph, settings: &Settings) -> Result<Self, NodeError> {
+        let records = Records::read(cx.input("records")?)?;
+        let shards = cx.library.shards(&records.manifest)?;
+        let spec = records.settings.image.clone();
+        let limits = DecodeLimits::default();
+        let Images { kept, images, skipped } =
+            load_images(&records.manifest.records, &shards, &spec, &limits, records.settings.max_bad)
+                .map_err(NodeError::data)?;
+        let notes = skipped.iter().map(|skipped| format!("skipped {skipped}")).collect();
+        let all = records.manifest.records;
+        let records: Vec<Record> = kept.iter().map(|index| all[*index as usize].clone()).collect();
+        let tokenizer = cx.optional("tokenizer").map(read_tokenizer).transpose()?;
+        let order: Box<dyn Order> = match &settings.distinct {
+            Some(column) => {
+                Box::new(DistinctBatches::by_column(&records, column, settings.batch, cx.seed).map_err(NodeError::data)?)
+            }
+            None => Box::new(ShuffledBatches::new(records.len(), settings.batch, cx.seed).map_err(NodeError::data)?),
+        };
+        let inputs = &model.graph().inputs;
+        let of_class = |class| inputs.iter().filter(move |(_, input)| input.ty.class == class).map(|(name, _)| name.clone());
+        let texts = of_class(Class::Text).filter_map(|name| {
+            let options = encode_options(model, &name, tokenizer.as_ref()?);
+            Some((name, options))
+        });
+        let maker = Maker {
+            seed: cx.seed,
+            order,
+            image_inputs: of_class(Class::Image).collect(),
+            text_inputs: texts.collect(),
+            records,
+            images,
+            spec,
+            augment: settings.augment.clone(),
+            captions: settings.text.clone(),
+            tokenizer,
+        };
+        let steps = settings.steps * settings.accumulate;
+        let options = PrefetchOptions { threads: 1, depth: AHEAD };
+        Ok(Self { prefetch: RefCell::new(Prefetch::new(0..steps, options, move |step| maker.batch(step))), notes })
+    }
+
+    /// The next batch.
+    pub fn next(&self) -> Result<Batch, NodeError> {
+        let next = self.prefetch.borrow_mut().next();
+        next.unwrap_or_else(|| Err(NodeError::Other("the batches ended before the steps did".into())))
+    }
+
+    /// What the reader of the results should know.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+/// Makes the batch of any step.
+struct Maker {
+    seed: u64,
+    order: Box<dyn Order>,
+    records: Vec<Record>,
+    images: Vec<Prepared>,
+    spec: ImageSpec,
+    augment: Option<Augment>,
+    captions: CaptionOptions,
+    tokenizer: Option<Tokenizer>,
+    image_inputs: Vec<String>,
+    text_inputs: Vec<(String, EncodeOptions)>,
+}
+
+impl Maker {
+    fn batch(&self, step: u64) -> Result<Batch, NodeError> {
+        let rows: Vec<usize> = self.order.batch(step).into_iter().map(|index| index as usize).collect();
+        let images = self.image_inputs.iter().map(|name| (name.clone(), self.images(step, &rows)));
+        let texts = self.text_inputs.iter().map(|(name, options)| Ok((name.clone(), self.texts(step, &rows, options)?)));
+        Ok(Batch { images: images.collect(), texts: texts.collect::<Result<_, NodeError>>()? })
+    }
+
+    fn images(&self, step: u64, rows: &[usize]) -> HostTensor {
+        let [height, width] = self.spec.size.map(|side| side as usize);
+        let one = |(place, row): (usize, &usize)| match &self.augment {
+            Some(augment) => {
+                let mut rng = rng(self.seed, &[AUGMENT_STREAM, step, place as u64]);
+                self.images[*row].augmented(augment, &self.spec, &mut rng)
+            }
+            None => self.images[*row].tensor(&self.spec),
+        };
+        let pictures: Vec<Vec<f32>> = rows.iter().enumerate().map(one).collect();
+        HostTensor { shape: vec![rows.len(), 3, height, width], data: pictures.concat() }
+    }
+
+    fn texts(&self, step: u64, rows: &[usize], options: &EncodeOptions) -> Result<Tokens, NodeError> {
+        let tokenizer = self.tokenizer.as_ref().ok_or_else(|| NodeError::Other("no tokenizer is connected".into()))?;
+        let one = |(place, row): (usize, &usize)| {
+            let mut rng = rng(self.seed, &[CAPTION_STREAM, step, place as u64]);
+            self.captions.sample(&self.records[*row], &mut rng).map_err(NodeError::data)
+        };
+        let texts: Vec<String> = rows.iter().enumerate().map(one).collect::<Result<_, _>>()?;
+        tokens(tokenizer, &texts, options)
+    }
+}

@@ -1,0 +1,171 @@
+//! `train`: one training stage.
+
+mod batches;
+mod patterns;
+mod settings;
+mod stage;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use heddle_graph::{
+    config::Reader,
+    graph::{Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeId, NodeSpec, OutPort, Place, PortType, Source,
+        gradient::{self, GradientFault},
+    },
+};
+
+use crate::{
+    exec::{NodeError, Outputs, RunContext, Weight},
+    model::{ModelGraph, Models},
+    nodes::{Node, encode::check_vocabulary, features::check_images},
+};
+use settings::Settings;
+
+/// The kind.
+pub struct Train;
+
+struct Stage {
+    graph: Option<Arc<ModelGraph>>,
+    settings: Settings,
+}
+
+/// Multiply-adds a second that a first estimate assumes; after one run the measured time is used.
+const ASSUMED_MACS_PER_SECOND: f64 = 2e10;
+
+impl Kind<dyn Node, Models> for Train {
+    fn spec(&self) -> KindSpec {
+        KindSpec {
+            name: "train",
+            version: 1,
+            summary: "a training stage: a model graph, records, losses, an optimiser",
+            details: "Each step draws `accumulate` batches, adds the gradients of the weighted losses, clips their global \
+                      norm and takes one AdamW step (decoupled decay; vectors and biases do not decay). A batch is a pure \
+                      function of (seed, step), whatever the number of threads. `train` names the parameters that learn \
+                      (`node`, `node.prefix` or globs over them); everything else is frozen and costs no gradient. \
+                      Without `weights` the model starts from the seed.",
+            example: "[nodes.stage1]\nkind = \"train\"\ngraph = \"../graphs/internvl-c.toml\"\n\
+                      in = { records = \"pairs\", tokenizer = \"bpe\" }\nloss = { itc = 1.0 }\n\
+                      optimizer = { kind = \"adamw\", lr = 1e-3, betas = [0.9, 0.98], weight-decay = 0.1 }\n\
+                      schedule = { kind = \"cosine\", warmup = 100 }\nsteps = 2000\nbatch = 96\n",
+        }
+    }
+
+    fn read(&self, r: &mut Reader<'_>, models: &Models) -> Box<dyn Node> {
+        let graph = models.get(r.graph("graph", "the model graph that is trained"));
+        let settings = Settings::read(r);
+        if let Some(graph) = &graph {
+            check_losses(r, graph, &settings);
+        }
+        Box::new(Stage { graph, settings })
+    }
+}
+
+/// The losses exist, the patterns match, every loss reaches something that learns, and the other way round.
+fn check_losses(r: &mut Reader<'_>, graph: &ModelGraph, settings: &Settings) {
+    let mut losses: Vec<NodeId> = Vec::new();
+    for name in settings.losses.keys() {
+        match graph.output(name) {
+            Some((Source::Node { id, .. }, ty)) if ty.class == Class::Loss => losses.push(id),
+            Some((_, ty)) => r.error("loss", &format!("`{name}` gives {ty}, not a loss"), None),
+            None => {
+                let all = graph.graph().ids().map(|id| graph.graph().node(id));
+                let known: Vec<&str> = all
+                    .filter(|node| node.outputs.first().is_some_and(|out| out.ty.class == Class::Loss))
+                    .map(|node| node.name.as_str())
+                    .collect();
+                let help = format!("the graph's losses are {}", known.join(", "));
+                r.error("loss", &format!("the model graph has no node `{name}`"), Some(&help));
+            }
+        }
+    }
+    let parameters = graph.parameters();
+    for pattern in settings.train.idle(parameters.iter().map(|parameter| parameter.name.as_str())) {
+        let mut nodes: Vec<String> = parameters.iter().filter_map(|p| p.name.split_once('/').map(|(node, _)| node.to_owned())).collect();
+        nodes.dedup();
+        let help = format!("nodes with parameters are {}; `heddle check` lists them", nodes.join(", "));
+        r.error("train", &format!("`{pattern}` matches no parameter"), Some(&help));
+    }
+    let trained: BTreeSet<NodeId> =
+        parameters.iter().filter(|parameter| settings.train.matches(&parameter.name)).map(|parameter| parameter.node).collect();
+    if losses.len() == settings.losses.len() && !losses.is_empty() {
+        for fault in gradient::unreachable(graph.graph(), &losses, &trained) {
+            let name = |id: NodeId| &graph.graph().node(id).name;
+            match fault {
+                GradientFault::LossReachesNothing(id) => r.error(
+                    "loss",
+                    format!("the loss `{}` reaches no parameter that `train` names", name(id)),
+                    Some("train something that it depends on, or leave the loss out"),
+                ),
+                GradientFault::TrainedUnreached(id) => r.error(
+                    "train",
+                    format!("no loss reaches the trained parameters of `{}`", name(id)),
+                    Some("leave the node out of `train`, or add a loss that depends on it"),
+                ),
+            }
+        }
+    }
+}
+
+impl NodeSpec for Stage {
+    fn inputs(&self) -> Vec<InPort> {
+        let port = |name, class, arity, place, help| InPort { name, classes: vec![class], arity, place, help };
+        vec![
+            port("records", Class::Records, Arity::One, Place::In, "records that are learnt from"),
+            port("tokenizer", Class::Tokenizer, Arity::Optional, Place::In, "tokenizer of the texts; needed if the graph reads text"),
+            port(
+                "weights",
+                Class::Weights,
+                Arity::Any,
+                Place::Key,
+                "weights to start from: a stage, or a table from nodes of this graph to `stage/node`",
+            ),
+        ]
+    }
+
+    fn infer(&self, inputs: &Inputs) -> Result<Vec<OutPort>, Mismatch> {
+        if let Some(graph) = &self.graph {
+            check_images(graph, inputs)?;
+            check_vocabulary(graph, inputs)?;
+            let reads_text = graph.graph().inputs.values().any(|input| input.ty.class == Class::Text);
+            if reads_text && inputs.get("tokenizer").is_none() {
+                return Err(Mismatch {
+                    port: None,
+                    param: None,
+                    message: "the model graph reads text, but no tokenizer is connected".into(),
+                    help: Some("add `tokenizer = \"...\"` to `in`".into()),
+                });
+            }
+        }
+        Ok(vec![
+            OutPort::new("weights", PortType::plain(Class::Weights)),
+            OutPort::new("metrics", PortType::plain(Class::Metrics)),
+        ])
+    }
+}
+
+impl Node for Stage {
+    fn uses_seed(&self) -> bool {
+        true
+    }
+
+    fn model(&self) -> Option<&Arc<ModelGraph>> {
+        self.graph.as_ref()
+    }
+
+    fn weight(&self) -> Weight {
+        Weight::Compute
+    }
+
+    fn estimate_seconds(&self) -> Option<f64> {
+        let graph = self.graph.as_ref()?;
+        let ids: Vec<NodeId> = graph.graph().ids().collect();
+        let passes = (self.settings.steps * self.settings.accumulate * self.settings.batch as u64) as f64;
+        // Forward is one part, backward two.
+        Some(3.0 * passes * graph.macs(&ids)? as f64 / ASSUMED_MACS_PER_SECOND)
+    }
+
+    fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
+        let graph = self.graph.as_ref().ok_or_else(crate::nodes::encode::no_graph)?;
+        stage::train(cx, graph, &self.settings, heddle_tensor::Cpu::default())
+    }
+}

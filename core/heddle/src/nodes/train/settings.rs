@@ -1,0 +1,148 @@
+//! The parameters of a training stage.
+
+use heddle_data::{image::Augment, text::CaptionOptions};
+use heddle_graph::config::Reader;
+use heddle_tensor::Schedule;
+use indexmap::IndexMap;
+
+use super::patterns::Patterns;
+use crate::nodes::data::{read_augment, read_captions};
+
+/// What a stage does, as the file sets it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Loss node (or `node.port`) and its weight.
+    pub losses: IndexMap<String, f64>,
+    /// The parameters that learn.
+    pub train: Patterns,
+    /// The optimiser.
+    pub optimizer: AdamW,
+    /// The learning rate's course.
+    pub schedule: Schedule,
+    /// Learning rates of parts of the model.
+    pub groups: Vec<(Patterns, f64)>,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Records a batch.
+    pub batch: usize,
+    /// Batches a step.
+    pub accumulate: u64,
+    /// Largest global gradient norm.
+    pub clip: Option<f64>,
+    /// Decay of the moving average of the weights, which then is what the stage gives.
+    pub ema: Option<f64>,
+    /// Column that has to differ between the records of a batch.
+    pub distinct: Option<String>,
+    /// Which text goes with an image.
+    pub text: CaptionOptions,
+    /// Image augmentation.
+    pub augment: Option<Augment>,
+    /// Steps a point of the learning curve.
+    pub log_every: u64,
+}
+
+/// AdamW.
+#[derive(Debug, Clone, Copy)]
+pub struct AdamW {
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Decay of both moments.
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled decay.
+    pub weight_decay: f64,
+}
+
+impl Settings {
+    /// Reads the node's table.
+    pub fn read(r: &mut Reader<'_>) -> Self {
+        let losses: IndexMap<String, f64> = r.map("loss", "loss nodes of the graph and their weights: `{ itc = 1.0 }`");
+        if losses.is_empty() {
+            r.error("loss", "a training stage needs at least one loss", Some("name a loss node of the graph: `loss = { itc = 1.0 }`"));
+        }
+        let train: Vec<String> =
+            r.field("train", "parameters that learn: `node`, `node.prefix`, globs; everything else is frozen").or(vec!["*".to_owned()]);
+        let train = compile(r, "train", &train);
+        let optimizer = r.table("optimizer", "how gradients become steps", read_optimizer);
+        let schedule = r.table("schedule", "the learning rate's course", read_schedule);
+        let groups = r.tables("groups", "parts of the model with a learning rate of their own", |r| {
+            let patterns: Vec<String> = r.field("match", "parameter patterns, as in `train`").required();
+            let patterns = compile(r, "match", &patterns);
+            (patterns, r.field("lr-scale", "factor on the learning rate").range(0.0..=1e6).or(1.0))
+        });
+        Self {
+            losses,
+            train,
+            optimizer,
+            schedule,
+            groups: groups.into_values().collect(),
+            steps: r.field("steps", "optimiser steps").min(1).max(1 << 40).required(),
+            batch: r.field("batch", "records a batch").min(1).max(1 << 24).or(64),
+            accumulate: r.field("accumulate", "batches whose gradients are averaged into one step").min(1).max(1 << 20).or(1),
+            clip: r.field("clip", "largest global gradient norm; no clipping without it").positive().optional(),
+            ema: r.field("ema", "decay of a moving average of the weights, which is then what the stage gives").range(0.0..=0.999_999_9).optional(),
+            distinct: r.field("distinct", "column whose values differ within a batch, as classes of a contrastive loss should").optional(),
+            text: r.table("text", "which text goes with an image", read_captions),
+            augment: r.optional_table("augment", "random changes to training images", read_augment),
+            log_every: r.field("log-every", "steps a point of the learning curve").min(1).or(50),
+        }
+    }
+
+    /// The learning rate's factor for a parameter: the last group that matches.
+    pub fn lr_scale(&self, name: &str) -> f64 {
+        let matching = self.groups.iter().rev().find(|(patterns, _)| patterns.matches(name));
+        matching.map_or(1.0, |(_, scale)| *scale)
+    }
+}
+
+fn compile(r: &mut Reader<'_>, field: &'static str, patterns: &[String]) -> Patterns {
+    Patterns::new(patterns).unwrap_or_else(|error| {
+        r.error(field, &format!("not a pattern: {error}"), None);
+        Patterns::new(&[]).expect("an empty list compiles")
+    })
+}
+
+fn read_optimizer(r: &mut Reader<'_>) -> AdamW {
+    r.choice("kind", "the optimiser", &[("adamw", (), "Adam with decoupled weight decay")]).or("adamw");
+    let betas: Vec<f64> = r.field("betas", "decay of the first and second moment").or(vec![0.9, 0.98]);
+    if betas.len() != 2 || betas.iter().any(|beta| !(0.0..1.0).contains(beta)) {
+        r.error("betas", "two numbers from 0 to below 1 are needed", Some("for example `betas = [0.9, 0.98]`"));
+    }
+    AdamW {
+        lr: r.field("lr", "peak learning rate").positive().or(1e-3),
+        betas: [betas.first().copied().unwrap_or(0.9), betas.get(1).copied().unwrap_or(0.98)],
+        eps: r.field("eps", "added to the root of the second moment").positive().or(1e-8),
+        weight_decay: r.field("weight-decay", "decoupled decay; vectors and biases do not decay").range(0.0..=1e3).or(0.0),
+    }
+}
+
+/// The courses.
+#[derive(Clone, Copy)]
+enum Course {
+    Constant,
+    Cosine,
+    Poly,
+}
+
+fn read_schedule(r: &mut Reader<'_>) -> Schedule {
+    let course = r
+        .choice(
+            "kind",
+            "the course after the warm-up",
+            &[
+                ("constant", Course::Constant, "the peak rate throughout"),
+                ("cosine", Course::Cosine, "half a cosine down to `floor`"),
+                ("poly", Course::Poly, "(1 - progress)^power"),
+            ],
+        )
+        .or("constant");
+    let warmup_steps: u64 = r.field("warmup", "steps of linear warm-up").or(0);
+    let floor: f64 = r.field("floor", "cosine: where it ends, as a share of the peak").range(0.0..=1.0).or(0.0);
+    let power: f64 = r.field("power", "poly: the exponent").positive().or(1.0);
+    match course {
+        Course::Constant => Schedule::Constant { warmup_steps },
+        Course::Cosine => Schedule::Cosine { warmup_steps, floor },
+        Course::Poly => Schedule::Poly { warmup_steps, power },
+    }
+}

@@ -1,0 +1,185 @@
+//! Project: an experiment file with everything that it names, checked and sealed.
+//!
+//! `files -> config -> graph`: this is where the pure stages meet the disk and the registry. Mistakes of the
+//! experiment, of its model graphs and of every wire between them come out together.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use heddle_graph::{
+    config::{self, Experiment, ModelFile},
+    diagnostic::{Diagnostic, Diagnostics},
+    digest::Digest,
+    graph::{self, Graph, NodeId, Source},
+    plan::{Facts, InputFact},
+    source::Sources,
+};
+
+use crate::{
+    exec::{Library, LibraryError, Store},
+    files::Disk,
+    model::{ModelGraph, Models},
+    nodes::{KINDS, MODEL_KINDS, ModelNode, Node},
+};
+
+/// A checked experiment.
+pub struct Project {
+    /// The file as it was named.
+    pub file: String,
+    /// Every text that was read.
+    pub sources: Sources,
+    /// The configuration.
+    pub experiment: Experiment,
+    /// The sealed pipeline.
+    pub graph: Arc<Graph<dyn Node>>,
+}
+
+/// The mistakes, and the texts that they point into.
+#[derive(Debug)]
+pub struct Broken {
+    /// What is wrong.
+    pub diagnostics: Diagnostics,
+    /// Every text that was read.
+    pub sources: Sources,
+}
+
+/// Loads and checks an experiment. What its graph says is reported beside what its text says.
+pub fn load(file: &str, overrides: &[String]) -> Result<Project, Box<Broken>> {
+    let mut sources = Sources::new();
+    let (experiment, faults) = config::load_partial(file, &Disk, overrides, &mut sources);
+    let wired = experiment.as_ref().map(wire);
+    match (experiment, wired, faults) {
+        (Some(experiment), Some(Ok(graph)), None) => {
+            Ok(Project { file: file.to_owned(), sources, experiment, graph: Arc::new(graph) })
+        }
+        (_, wired, faults) => Err(broken(sources, [faults, wired.and_then(Result::err)])),
+    }
+}
+
+/// Loads and checks a model graph file on its own.
+pub fn load_model(file: &str, overrides: &[String]) -> Result<ModelGraph, Box<Broken>> {
+    let mut sources = Sources::new();
+    let (model, faults) = config::load_model_partial(file, &Disk, overrides, &mut sources);
+    match (model.as_ref().map(build_model), faults) {
+        (Some(Ok(model)), None) => Ok(model),
+        (built, faults) => Err(broken(sources, [faults, built.and_then(Result::err)])),
+    }
+}
+
+fn broken(sources: Sources, faults: [Option<Diagnostics>; 2]) -> Box<Broken> {
+    let unreadable = || Diagnostic::new("the file cannot be read").into();
+    Box::new(Broken { diagnostics: Diagnostics::join(faults.into_iter().flatten()).unwrap_or_else(unreadable), sources })
+}
+
+/// Builds the model graphs and the pipeline of a configuration; also used for every ablation and sweep cell.
+pub fn wire(experiment: &Experiment) -> Result<Graph<dyn Node>, Diagnostics> {
+    let mut faults = Vec::new();
+    let graphs = experiment.graphs.iter().map(|file| match build_model(file) {
+        Ok(model) => Some(Arc::new(model)),
+        Err(diagnostics) => {
+            faults.push(diagnostics);
+            None
+        }
+    });
+    let models = Models::new(graphs.collect());
+    match graph::build::<dyn Node, Models>(experiment, KINDS, &models, &Disk) {
+        Ok(graph) if faults.is_empty() => return Ok(graph),
+        Ok(_) => {}
+        Err(diagnostics) => faults.push(diagnostics),
+    }
+    Err(Diagnostics::join(faults).expect("at least one stage failed"))
+}
+
+fn build_model(file: &ModelFile) -> Result<ModelGraph, Diagnostics> {
+    let graph = graph::build::<dyn ModelNode, ()>(file, MODEL_KINDS, &(), &Disk)?;
+    let model = ModelGraph::new(graph);
+    if let Some((first, second)) = model.clash() {
+        let node = |id| model.graph().node(id);
+        let message = format!("two parameters would be published as `{}`", first.published);
+        let diagnostic = Diagnostic::new(message)
+            .at(node(second.node).span)
+            .label(format!("`{}` of this node", second.name))
+            .related(node(first.node).span, format!("`{}` of this node", first.name))
+            .help(Some("give one of the nodes another `published` prefix".to_owned()));
+        return Err(diagnostic.into());
+    }
+    Ok(model)
+}
+
+/// A node that was asked for does not exist.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no node `{name}`; there are {known}")]
+pub struct UnknownNode {
+    name: String,
+    known: String,
+}
+
+impl Project {
+    /// The facts of every node in topological order, and the library of the files that they read.
+    pub fn facts(&self, memo: Option<&Store>) -> Result<(Vec<Facts>, Library), LibraryError> {
+        let mut library = Library::default();
+        let places: BTreeMap<NodeId, usize> = self.graph.ids().enumerate().map(|(place, id)| (id, place)).collect();
+        let mut models: Vec<(*const ModelGraph, serde_json::Value)> = Vec::new();
+        let mut facts = Vec::with_capacity(places.len());
+        for id in self.graph.ids() {
+            let node = self.graph.node(id);
+            let mut files: BTreeMap<String, Vec<Digest>> = BTreeMap::new();
+            for (field, file) in &node.files {
+                files.entry(field.clone()).or_default().push(library.add(&file.path, memo)?);
+            }
+            let model = node.spec.model().map(|model| {
+                // Many nodes run the same graph; its canonical form is written once.
+                let address = Arc::as_ptr(model);
+                if let Some((_, canonical)) = models.iter().find(|(known, _)| *known == address) {
+                    return canonical.clone();
+                }
+                let canonical = model.canonical();
+                models.push((address, canonical.clone()));
+                canonical
+            });
+            facts.push(Facts {
+                name: node.name.clone(),
+                kind: node.kind.name.to_owned(),
+                version: node.kind.version,
+                config: node.canonical.clone(),
+                numerics: model.is_some().then(|| crate::device::NUMERICS.to_owned()),
+                model,
+                seed: node.spec.uses_seed().then_some(self.experiment.seed),
+                files,
+                inputs: self.inputs(id, &places),
+                estimate_seconds: node.spec.estimate_seconds(),
+            });
+        }
+        Ok((facts, library))
+    }
+
+    fn inputs(&self, id: NodeId, places: &BTreeMap<NodeId, usize>) -> Vec<InputFact> {
+        let edges = self.graph.node(id).edges.iter().flat_map(|(port, edges)| edges.iter().map(move |edge| (port, edge)));
+        edges
+            .filter_map(|(port, edge)| match &edge.from {
+                Source::Node { id: from, port: output } => Some(InputFact {
+                    port: (*port).to_owned(),
+                    label: edge.label.clone(),
+                    part: edge.part.clone(),
+                    from: places[from],
+                    output: output.clone(),
+                }),
+                Source::Input(_) => None,
+            })
+            .collect()
+    }
+
+    /// Places of the named nodes in topological order; all nodes if none is named.
+    pub fn places(&self, names: &[String]) -> Result<std::collections::BTreeSet<usize>, UnknownNode> {
+        let ids: Vec<NodeId> = self.graph.ids().collect();
+        if names.is_empty() {
+            return Ok((0..ids.len()).collect());
+        }
+        let place = |name: &String| {
+            ids.iter().position(|id| self.graph.node(*id).name == *name).ok_or_else(|| UnknownNode {
+                name: name.clone(),
+                known: ids.iter().map(|id| self.graph.node(*id).name.as_str()).collect::<Vec<_>>().join(", "),
+            })
+        };
+        names.iter().map(place).collect()
+    }
+}

@@ -1,0 +1,22 @@
+//! The reference bodies of the [`Backend`](super::Backend) operations, composed of dfdx operations.
+//!
+//! They are correct on every device and slow: an elementwise pass per arithmetic sign.
+//!
+//! dfdx 0.13 facts that shape this code: `reshape` (of contiguous data), `permute` and `broadcast` keep the
+//! tensor's identity and cost nothing; a binary operation on twice the same tensor is an assertion failure; the
+//! backward step of a slice overwrites instead of adding. Maxima are taken outside the tape, because they only
+//! keep exponentials in range.
+
+mod activation;
+mod attention;
+mod dense;
+mod loss;
+mod norm;
+mod sequence;
+
+pub use activation::{gelu, silu};
+pub use attention::{attention, packed_attention, rotary};
+pub use dense::{gated_mlp, linear, mlp};
+pub use loss::{contrastive, cross_entropy};
+pub use norm::{layer_norm, normalize_rows, rms_norm};
+pub use sequence::{add_class_and_positions, embedding, mean_tokens, residual, unfold};

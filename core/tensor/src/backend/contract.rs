@@ -1,0 +1,316 @@
+//! What a device has to offer: the [`Backend`] trait.
+//!
+//! In and out: tensors with run-time shapes, each with its tape, so that every operation is differentiable
+//! with respect to all of its tensor inputs. An input whose tape is off gets no gradient.
+//!
+//! The default bodies compose dfdx operations ([`super::compose`]): they run on every device and are the
+//! reference in tests. A backend overrides the ones that it can do better. Sizes are checked by the callers
+//! (modules), which know the names to put into an error; dfdx asserts them once more.
+
+use std::fmt::Debug;
+
+use dfdx::tensor_ops::Device;
+
+use super::compose;
+use crate::{
+    element::Element,
+    error::TensorError,
+    mask::Mask,
+    module::{DynModule, Forward},
+    tape::Grads,
+    tensor::{Flat, Image, Matrix, Row, Scalar, Seq, Vector},
+};
+
+/// Weights of a two-layer perceptron, each `[out, in]` with a bias.
+#[derive(Debug, Clone)]
+pub struct MlpWeights<B: Backend> {
+    /// `[hidden, C]`
+    pub fc1: Matrix<B>,
+    /// `[hidden]`
+    pub fc1_bias: Row<B>,
+    /// `[C, hidden]`
+    pub fc2: Matrix<B>,
+    /// `[C]`
+    pub fc2_bias: Row<B>,
+}
+
+/// Weights of LLaMA's gated perceptron, without biases.
+#[derive(Debug, Clone)]
+pub struct GatedMlpWeights<B: Backend> {
+    /// `[hidden, C]`
+    pub gate: Matrix<B>,
+    /// `[hidden, C]`
+    pub up: Matrix<B>,
+    /// `[C, hidden]`
+    pub down: Matrix<B>,
+}
+
+/// Query/key normalisation: an RMS norm over all heads concatenated, on queries and on keys.
+#[derive(Debug, Clone)]
+pub struct QkNorm<B: Backend> {
+    /// Weight for queries, `[C]`.
+    pub query: Row<B>,
+    /// Weight for keys, `[C]`.
+    pub key: Row<B>,
+    /// Added to the mean square.
+    pub eps: f64,
+}
+
+/// One update of AdamW (Loshchilov and Hutter, 2019, algorithm 2), with everything that depends on the step
+/// number already worked out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWStep {
+    /// Learning rate of this parameter at this step.
+    pub lr: f64,
+    /// Decay of the first and the second moment.
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled decay of this parameter; 0 for vectors and biases.
+    pub weight_decay: f64,
+    /// `1 - beta^t` for each moment.
+    pub bias_corrections: [f64; 2],
+}
+
+/// A device, an element type and the kernels for both. See the module documentation.
+pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
+    /// What tensors are made of.
+    type Elem: Element;
+    /// Where dfdx keeps them.
+    type Device: Device<Self::Elem>;
+    /// Device memory outside the reach of tapes: gradients, moments, averages.
+    type Buffer: Clone + Debug + Send + Sync + 'static;
+
+    /// The dfdx device.
+    fn device(&self) -> &Self::Device;
+
+    /// Calls a module that is only known as a trait object: the one place where the concrete backend meets
+    /// the type-erased module.
+    ///
+    /// # Errors
+    /// What the module's `forward` returns.
+    fn run(&self, module: &dyn DynModule, cx: &mut Forward<'_, Self>) -> Result<(), TensorError>;
+
+    /// Copies numbers into device memory.
+    ///
+    /// # Errors
+    /// [`TensorError::Device`]
+    fn buffer(&self, data: Vec<Self::Elem>) -> Result<Self::Buffer, TensorError>;
+
+    /// Copies device memory to the host.
+    ///
+    /// # Errors
+    /// [`TensorError::Device`]
+    fn buffer_to_vec(&self, buffer: &Self::Buffer) -> Result<Vec<Self::Elem>, TensorError>;
+
+    /// Copies a tensor into a buffer.
+    ///
+    /// # Errors
+    /// [`TensorError::Device`]
+    fn read(&self, tensor: &Flat<Self>) -> Result<Self::Buffer, TensorError>;
+
+    /// Makes a tensor of a buffer.
+    ///
+    /// # Errors
+    /// [`TensorError::Device`]
+    fn tensor(&self, buffer: Self::Buffer) -> Result<Flat<Self>, TensorError>;
+
+    /// Moves the gradient of `of` out of `grads`; zeros if nothing reached it.
+    ///
+    /// # Errors
+    /// [`TensorError::Device`]
+    fn take_gradient(&self, grads: &mut Grads<Self>, of: &Flat<Self>) -> Result<Self::Buffer, TensorError>;
+
+    /// Sum of squares in a fixed order.
+    ///
+    /// # Errors
+    /// [`TensorError::Device`]
+    fn sum_of_squares(&self, x: &Self::Buffer) -> Result<f64, TensorError>;
+
+    /// `y += a x`, elementwise.
+    ///
+    /// # Errors
+    /// [`TensorError::Shape`] if the lengths differ.
+    fn axpy(&self, a: f64, x: &Self::Buffer, y: &mut Self::Buffer) -> Result<(), TensorError>;
+
+    /// `x *= a`, elementwise.
+    ///
+    /// # Errors
+    /// [`TensorError::Device`]
+    fn scale(&self, a: f64, x: &mut Self::Buffer) -> Result<(), TensorError>;
+
+    /// One AdamW update of `param` and its two moments, in place.
+    ///
+    /// # Errors
+    /// [`TensorError::Shape`] if the lengths differ.
+    fn adamw(
+        &self,
+        param: &mut Flat<Self>,
+        grad: &Self::Buffer,
+        moments: [&mut Self::Buffer; 2],
+        step: &AdamWStep,
+    ) -> Result<(), TensorError>;
+
+    /// `x w^T + bias`: `[R, in]`, `[out, in]`, `[out]` to `[R, out]`.
+    ///
+    /// # Errors
+    /// [`TensorError::Device`], here and in all operations below.
+    fn linear(
+        &self,
+        x: Matrix<Self>,
+        w: Matrix<Self>,
+        bias: Option<Row<Self>>,
+    ) -> Result<Matrix<Self>, TensorError> {
+        compose::linear::<Self>(x, w, bias)
+    }
+
+    /// Root-mean-square norm of each row (Zhang and Sennrich, 2019): `w x / sqrt(mean(x^2) + eps)`.
+    fn rms_norm(&self, x: Matrix<Self>, w: Row<Self>, eps: f64) -> Result<Matrix<Self>, TensorError> {
+        compose::rms_norm::<Self>(x, w, eps)
+    }
+
+    /// Layer norm of each row (Ba et al., 2016): `w (x - mean) / sqrt(var + eps) + b`, biased variance.
+    fn layer_norm(
+        &self,
+        x: Matrix<Self>,
+        w: Row<Self>,
+        b: Row<Self>,
+        eps: f64,
+    ) -> Result<Matrix<Self>, TensorError> {
+        compose::layer_norm::<Self>(x, w, b, eps)
+    }
+
+    /// `x / max(|x|, 1e-12)` for each row.
+    fn normalize_rows(&self, x: Matrix<Self>) -> Result<Matrix<Self>, TensorError> {
+        compose::normalize_rows::<Self>(x)
+    }
+
+    /// `x Phi(x)` with the exact normal distribution function.
+    fn gelu(&self, x: Matrix<Self>) -> Result<Matrix<Self>, TensorError> {
+        compose::gelu::<Self>(x)
+    }
+
+    /// `x sigmoid(x)`.
+    fn silu(&self, x: Matrix<Self>) -> Result<Matrix<Self>, TensorError> {
+        compose::silu::<Self>(x)
+    }
+
+    /// `fc2(gelu(fc1(x)))`, `[R, C]` to `[R, C]`.
+    fn mlp(&self, x: Matrix<Self>, w: MlpWeights<Self>) -> Result<Matrix<Self>, TensorError> {
+        compose::mlp(self, x, w)
+    }
+
+    /// `down(silu(gate(x)) * up(x))`, `[R, C]` to `[R, C]`.
+    fn gated_mlp(&self, x: Matrix<Self>, w: GatedMlpWeights<Self>) -> Result<Matrix<Self>, TensorError> {
+        compose::gated_mlp(self, x, w)
+    }
+
+    /// Multi-head attention `softmax(scale q k^T + mask) v` per head; `q` is `[B, Nq, C]`, `k` and `v` are
+    /// `[B, Nk, C]`, the result is `[B, Nq, C]`. Head `h` is columns `h C/heads ..`.
+    fn attention(
+        &self,
+        [q, k, v]: [Seq<Self>; 3],
+        heads: usize,
+        scale: f64,
+        mask: &Mask,
+    ) -> Result<Seq<Self>, TensorError> {
+        compose::attention(self, [q, k, v], heads, scale, mask)
+    }
+
+    /// Self-attention of queries, keys and values that lie side by side, `[B, N, 3C]` to `[B, N, C]`.
+    fn packed_attention(
+        &self,
+        qkv: Seq<Self>,
+        qk_norm: Option<QkNorm<Self>>,
+        heads: usize,
+        scale: f64,
+        mask: &Mask,
+    ) -> Result<Seq<Self>, TensorError> {
+        compose::packed_attention(self, qkv, qk_norm, heads, scale, mask)
+    }
+
+    /// Rotary position embedding (Su et al., 2021) in LLaMA's half-split form: within each head, columns `i`
+    /// and `i + d/2` turn by `position / base^(2i/d)`. `x` is `[B, T, C]`, one position per column `T`.
+    fn rotary(
+        &self,
+        x: Seq<Self>,
+        heads: usize,
+        base: f64,
+        positions: &[u32],
+    ) -> Result<Seq<Self>, TensorError> {
+        compose::rotary(self, x, heads, base, positions)
+    }
+
+    /// `x + keep gamma y`: `[B, N, C]`, `gamma` is LayerScale's `[C]`, `keep` scales each record (stochastic
+    /// depth: 0 or `1 / (1 - rate)`).
+    fn residual(
+        &self,
+        x: Seq<Self>,
+        y: Seq<Self>,
+        gamma: Option<Row<Self>>,
+        keep: Option<&[f64]>,
+    ) -> Result<Seq<Self>, TensorError> {
+        compose::residual(self, x, y, gamma, keep)
+    }
+
+    /// Rows `ids` of `table`, `[V, C]` to `[ids, C]`. Rows of the table named by `padding` get no gradient.
+    ///
+    /// # Errors
+    /// [`TensorError::OutOfRange`] for an id beyond the table.
+    fn embedding(
+        &self,
+        table: Matrix<Self>,
+        ids: &[u32],
+        padding: Option<u32>,
+    ) -> Result<Matrix<Self>, TensorError> {
+        compose::embedding(self, table, ids, padding)
+    }
+
+    /// Patches of images as rows: `[B, C, H, W]` to `[B (H/p) (W/p), C p p]`, patches row by row, the
+    /// columns in the order of a convolution kernel `[D, C, p, p]`.
+    fn unfold(&self, image: Image<Self>, patch: usize) -> Result<Matrix<Self>, TensorError> {
+        compose::unfold::<Self>(image, patch)
+    }
+
+    /// Puts the class embedding `[C]` before the patches `[B, N, C]` and adds positions `[N + 1, C]`.
+    fn add_class_and_positions(
+        &self,
+        patches: Seq<Self>,
+        class: Row<Self>,
+        positions: Matrix<Self>,
+    ) -> Result<Seq<Self>, TensorError> {
+        compose::add_class_and_positions::<Self>(patches, class, positions)
+    }
+
+    /// Mean over the rows of each sequence, `[B, N, C]` to `[B, C]`.
+    fn mean_tokens(&self, x: Seq<Self>) -> Result<Vector<Self>, TensorError> {
+        compose::mean_tokens::<Self>(x)
+    }
+
+    /// Mean over rows of the cross-entropy of `[R, classes]`; a row whose target is `None` does not count,
+    /// and without any counting row the loss is 0. With smoothing `s` a target is `1 - s` of its class plus
+    /// `s / classes` of each (Szegedy et al., 2016).
+    ///
+    /// # Errors
+    /// [`TensorError::OutOfRange`] for a target beyond the classes.
+    fn cross_entropy(
+        &self,
+        logits: Matrix<Self>,
+        targets: &[Option<u32>],
+        smoothing: f64,
+    ) -> Result<Scalar<Self>, TensorError> {
+        compose::cross_entropy(self, logits, targets, smoothing)
+    }
+
+    /// Symmetric contrastive loss (CLIP; Radford et al., 2021): mean of the cross-entropies of
+    /// `scale image text^T` over rows and over columns, with targets on the diagonal. Both inputs `[B, C]`.
+    fn contrastive(
+        &self,
+        image: Vector<Self>,
+        text: Vector<Self>,
+        scale: Scalar<Self>,
+        smoothing: f64,
+    ) -> Result<Scalar<Self>, TensorError> {
+        compose::contrastive(self, image, text, scale, smoothing)
+    }
+}

@@ -1,0 +1,144 @@
+//! The linear layer `y = x w^T + b`, with weights in PyTorch's layout.
+//!
+//! Must not know: which layer it serves.
+
+use super::matmul::{Matrix, MatrixMut, Threads, Write, product, row_product};
+use super::split::add_column_sums;
+
+/// Sizes of one linear layer's call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dims {
+    /// R: rows of the input, all leading dimensions together.
+    pub rows: usize,
+    /// K: features in.
+    pub inputs: usize,
+    /// N: features out.
+    pub outputs: usize,
+}
+
+/// `out = x w^T + bias`.
+///
+/// # Shapes
+/// - `x: [R, K]`, `w: [N, K]`, `bias: [N]`, `out: [R, N]`
+pub fn forward(x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [f32], dims: Dims) {
+    let Dims { rows, inputs, outputs } = dims;
+    assert_eq!(out.len(), rows * outputs);
+    match bias {
+        Some(bias) if outputs > 0 => out.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias)),
+        _ => out.fill(0.0),
+    }
+    row_product(x, rows, Matrix::new(w, outputs, inputs).t(), out);
+}
+
+/// `dx += dy w`, `dw += dy^T x`, `db += sum over rows of dy`.
+///
+/// # Shapes
+/// - `x, dx: [R, K]`, `w, dw: [N, K]`, `dy: [R, N]`, `db: [N]`
+pub fn backward(
+    x: &[f32],
+    w: &[f32],
+    dy: &[f32],
+    dx: Option<&mut [f32]>,
+    dw: Option<&mut [f32]>,
+    db: Option<&mut [f32]>,
+    dims: Dims,
+) {
+    let Dims { rows, inputs, outputs } = dims;
+    if let Some(dx) = dx {
+        row_product(dy, rows, Matrix::new(w, outputs, inputs), dx);
+    }
+    if let Some(dw) = dw {
+        let (dy_t, x) = (Matrix::new(dy, rows, outputs).t(), Matrix::new(x, rows, inputs));
+        product(1.0, dy_t, x, MatrixMut::new(dw, outputs, inputs), Write::Add, Threads::Pool);
+    }
+    if let Some(db) = db {
+        assert_eq!((dy.len(), db.len()), (rows * outputs, outputs));
+        add_column_sums(db, rows, |rows, first, acc| {
+            for row in rows {
+                let dy = &dy[row * outputs + first..][..acc.len()];
+                acc.iter_mut().zip(dy).for_each(|(a, d)| *a += d);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::reference::{
+        assert_close, assert_same_on_any_threads, bits, gradient, probe, random, to_f64,
+    };
+
+    fn naive(x: &[f64], w: &[f64], b: &[f64], dims: Dims) -> Vec<f64> {
+        let at = |r: usize, n: usize| {
+            let terms = (0..dims.inputs).map(|k| x[r * dims.inputs + k] * w[n * dims.inputs + k]);
+            b[n] + terms.sum::<f64>()
+        };
+        (0..dims.rows * dims.outputs).map(|i| at(i / dims.outputs, i % dims.outputs)).collect()
+    }
+
+    #[test]
+    fn forward_and_gradients_agree_with_f64() {
+        for (rows, inputs, outputs) in [(1, 1, 1), (1, 9, 5), (3, 5, 7), (6, 17, 9), (2, 4, 65)] {
+            let dims = Dims { rows, inputs, outputs };
+            let (x, w) = (random(rows * inputs, 1), random(outputs * inputs, 2));
+            let (b, dy) = (random(outputs, 3), random(rows * outputs, 4));
+            let [x64, w64, b64] = [&x, &w, &b].map(|v| to_f64(v));
+            let mut out = vec![f32::NAN; rows * outputs];
+            forward(&x, &w, Some(&b), &mut out, dims);
+            assert_close(&out, &naive(&x64, &w64, &b64, dims), 1e-5);
+
+            let (mut dx, mut dw, mut db) = (vec![1.0; x.len()], vec![1.0; w.len()], vec![1.0; b.len()]);
+            backward(&x, &w, &dy, Some(&mut dx), Some(&mut dw), Some(&mut db), dims);
+            let plus_one = |g: Vec<f64>| g.into_iter().map(|v| v + 1.0).collect::<Vec<_>>();
+            let exact = gradient(&x, |x| probe(&naive(x, &w64, &b64, dims), &dy));
+            assert_close(&dx, &plus_one(exact), 1e-4);
+            let exact = gradient(&w, |w| probe(&naive(&x64, w, &b64, dims), &dy));
+            assert_close(&dw, &plus_one(exact), 1e-4);
+            let exact = gradient(&b, |b| probe(&naive(&x64, &w64, b, dims), &dy));
+            assert_close(&db, &plus_one(exact), 1e-4);
+        }
+    }
+
+    #[test]
+    fn threads_do_not_change_bits() {
+        assert_same_on_any_threads(|| {
+            let dims = Dims { rows: 515, inputs: 130, outputs: 97 };
+            let (x, w) = (random(dims.rows * dims.inputs, 1), random(dims.outputs * dims.inputs, 2));
+            let mut out = vec![0.0; dims.rows * dims.outputs];
+            forward(&x, &w, None, &mut out, dims);
+            let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; w.len()], vec![0.0; dims.outputs]);
+            backward(&x, &w, &out, Some(&mut dx), Some(&mut dw), Some(&mut db), dims);
+            vec![out, dx, dw, db]
+        });
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_its_company() {
+        let sizes = [
+            (2, 3),
+            (2, 40),
+            (9, 1),
+            (64, 16),
+            (64, 17),
+            (64, 64),
+            (96, 288),
+            (384, 96),
+            (1030, 1),
+            (1540, 300),
+        ];
+        for (inputs, outputs) in sizes {
+            let (x, w) = (random(131 * inputs, 1), random(outputs * inputs, 2));
+            let b = random(outputs, 3);
+            let run = |rows: usize| {
+                let mut out = vec![0.0; rows * outputs];
+                forward(&x[..rows * inputs], &w, Some(&b), &mut out, Dims { rows, inputs, outputs });
+                bits(&[out]).remove(0)
+            };
+            let all = run(131);
+            for rows in [1, 2, 3, 5, 8, 17, 33, 64, 130] {
+                assert!(run(rows) == all[..rows * outputs], "{rows} rows, {inputs} to {outputs}");
+            }
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! How a node of a model graph is called.
+//!
+//! A node is a [`Module`]: plain settings with a `forward` that is generic over the backend. The graph holds
+//! nodes as [`DynModule`] trait objects; [`Backend::run`] finds the way back from the object to the generic
+//! `forward`. One call reads inputs by port, parameters by local name, and writes the outputs asked for:
+//!
+//! ```text
+//! Forward::new(&backend, parameters.scope("vit/"), Mode::Train, seed)
+//!     .with_tape(&tape).input("image", value).want("tokens")
+//! backend.run(&*node, &mut cx)?
+//! cx.take_outputs()
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dfdx::prelude::Shape;
+use rand_chacha::ChaCha8Rng;
+
+use crate::{
+    backend::{Backend, Cpu, CpuF64},
+    error::TensorError,
+    parameter::{ParameterSpec, Scope},
+    tape::Tape,
+    tensor::{Image, Matrix, Row, Scalar, Seq, Tensor, Vector},
+    value::{Tokens, Value},
+};
+
+/// Whether a forward pass is part of training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Drop path and token masking are active.
+    Train,
+    /// Deterministic: the same records give the same outputs.
+    Eval,
+}
+
+/// The size of one record's input, for counting multiply-adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputSize {
+    /// An image in pixels.
+    Image {
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+    },
+    /// A sequence of this many tokens.
+    Tokens(usize),
+    /// One vector.
+    Vector,
+}
+
+/// A node of a model graph.
+pub trait Module: Send + Sync {
+    /// The parameters, under their published local names.
+    fn parameters(&self) -> Vec<ParameterSpec>;
+
+    /// Multiply-adds of the forward pass of one record, down to the last output. 0 for an input size of
+    /// another kind than the module takes.
+    fn macs(&self, input: InputSize) -> u64;
+
+    /// Reads inputs from `cx` and writes the outputs wanted.
+    ///
+    /// # Errors
+    /// [`TensorError`] where inputs, parameters and settings do not fit.
+    fn forward<B: Backend>(&self, cx: &mut Forward<'_, B>) -> Result<(), TensorError>;
+}
+
+/// A [`Module`] behind a pointer; implemented for all of them. Run it with [`Backend::run`].
+pub trait DynModule: Send + Sync {
+    /// See [`Module::parameters`].
+    fn parameters(&self) -> Vec<ParameterSpec>;
+    /// See [`Module::macs`].
+    fn macs(&self, input: InputSize) -> u64;
+    /// [`Module::forward`] on [`Cpu`].
+    ///
+    /// # Errors
+    /// See [`Module::forward`].
+    fn forward_cpu(&self, cx: &mut Forward<'_, Cpu>) -> Result<(), TensorError>;
+    /// [`Module::forward`] on [`CpuF64`].
+    ///
+    /// # Errors
+    /// See [`Module::forward`].
+    fn forward_cpu_f64(&self, cx: &mut Forward<'_, CpuF64>) -> Result<(), TensorError>;
+}
+
+impl<M: Module> DynModule for M {
+    fn parameters(&self) -> Vec<ParameterSpec> {
+        Module::parameters(self)
+    }
+    fn macs(&self, input: InputSize) -> u64 {
+        Module::macs(self, input)
+    }
+    fn forward_cpu(&self, cx: &mut Forward<'_, Cpu>) -> Result<(), TensorError> {
+        self.forward(cx)
+    }
+    fn forward_cpu_f64(&self, cx: &mut Forward<'_, CpuF64>) -> Result<(), TensorError> {
+        self.forward(cx)
+    }
+}
+
+/// One call of a module: what it reads and where it writes.
+#[derive(Debug)]
+pub struct Forward<'a, B: Backend> {
+    backend: &'a B,
+    scope: Scope<'a, B>,
+    mode: Mode,
+    seed: u64,
+    tape: Tape<B>,
+    inputs: BTreeMap<String, Value<B>>,
+    wanted: BTreeSet<String>,
+    outputs: BTreeMap<String, Value<B>>,
+}
+
+impl<'a, B: Backend> Forward<'a, B> {
+    /// A call without inputs that records nothing. `seed` drives drop path and token masking: give each node
+    /// and step its own.
+    pub fn new(backend: &'a B, scope: Scope<'a, B>, mode: Mode, seed: u64) -> Self {
+        let (inputs, wanted, outputs) = Default::default();
+        Self { backend, scope, mode, seed, tape: Tape::off(), inputs, wanted, outputs }
+    }
+
+    /// Records operations on trainable parameters on this tape.
+    #[must_use]
+    pub fn with_tape(mut self, tape: &Tape<B>) -> Self {
+        self.tape = tape.clone();
+        self
+    }
+
+    /// Gives a value to an input port.
+    #[must_use]
+    pub fn input(mut self, port: impl Into<String>, value: Value<B>) -> Self {
+        self.inputs.insert(port.into(), value);
+        self
+    }
+
+    /// Asks for an output.
+    #[must_use]
+    pub fn want(mut self, port: impl Into<String>) -> Self {
+        self.wanted.insert(port.into());
+        self
+    }
+
+    /// Whether an output was asked for.
+    pub fn wants(&self, port: &str) -> bool {
+        self.wanted.contains(port)
+    }
+
+    /// The outputs asked for.
+    pub fn wanted(&self) -> impl Iterator<Item = &str> {
+        self.wanted.iter().map(String::as_str)
+    }
+
+    /// The outputs by port, once the module has run.
+    ///
+    /// # Errors
+    /// [`TensorError::UnknownOutput`] if an output that was asked for does not exist.
+    pub fn take_outputs(&mut self) -> Result<BTreeMap<String, Value<B>>, TensorError> {
+        match self.wanted.iter().find(|port| !self.outputs.contains_key(*port)) {
+            None => Ok(std::mem::take(&mut self.outputs)),
+            Some(port) => {
+                let known = self.outputs.keys().map(|port| format!("`{port}`")).collect::<Vec<_>>();
+                Err(TensorError::UnknownOutput { port: port.clone(), known: known.join(", ") })
+            }
+        }
+    }
+
+    /// The backend.
+    pub fn backend(&self) -> &'a B {
+        self.backend
+    }
+
+    /// Training or not.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// A random stream of this call for one purpose, the same for the same seed and purpose.
+    pub fn random(&self, purpose: &str) -> ChaCha8Rng {
+        crate::parameter::random_stream(purpose, self.seed)
+    }
+
+    /// Writes an output, if it was asked for.
+    pub fn put(&mut self, port: &str, value: Value<B>) {
+        if self.wants(port) {
+            self.outputs.insert(port.to_owned(), value);
+        }
+    }
+
+    /// A parameter in the given shape.
+    ///
+    /// # Errors
+    /// [`TensorError::MissingParameter`], [`TensorError::Shape`]
+    pub fn parameter<S: Shape>(&self, local: &str, shape: S) -> Result<Tensor<S, B>, TensorError> {
+        self.scope.get(local, shape, &self.tape)
+    }
+
+    /// A parameter as a matrix.
+    ///
+    /// # Errors
+    /// As for [`Forward::parameter`].
+    pub fn matrix(&self, local: &str, rows: usize, columns: usize) -> Result<Matrix<B>, TensorError> {
+        self.parameter(local, (rows, columns))
+    }
+
+    /// A parameter as a vector.
+    ///
+    /// # Errors
+    /// As for [`Forward::parameter`].
+    pub fn row(&self, local: &str, size: usize) -> Result<Row<B>, TensorError> {
+        self.parameter(local, (size,))
+    }
+
+    /// An input that is an image.
+    ///
+    /// # Errors
+    /// [`TensorError::MissingInput`], [`TensorError::WrongKind`], here and below.
+    pub fn image(&mut self, port: &str) -> Result<Image<B>, TensorError> {
+        match self.any(port)? {
+            Value::Image(image) => Ok(image),
+            other => Err(wrong_kind(port, "an image", &other)),
+        }
+    }
+
+    /// An input that is a text.
+    ///
+    /// # Errors
+    /// As for [`Forward::image`]; [`TensorError::Shape`] for inconsistent tokens.
+    pub fn tokens(&mut self, port: &str) -> Result<Tokens, TensorError> {
+        match self.any(port)? {
+            Value::Text(tokens) => tokens.check().map(|()| tokens),
+            other => Err(wrong_kind(port, "a text", &other)),
+        }
+    }
+
+    /// An input that is a sequence.
+    ///
+    /// # Errors
+    /// As for [`Forward::image`].
+    pub fn sequence(&mut self, port: &str) -> Result<Seq<B>, TensorError> {
+        match self.any(port)? {
+            Value::Sequence(sequence) => Ok(sequence),
+            other => Err(wrong_kind(port, "a sequence", &other)),
+        }
+    }
+
+    /// An input that is a vector per record.
+    ///
+    /// # Errors
+    /// As for [`Forward::image`].
+    pub fn vector(&mut self, port: &str) -> Result<Vector<B>, TensorError> {
+        match self.any(port)? {
+            Value::Vector(vector) => Ok(vector),
+            other => Err(wrong_kind(port, "a vector", &other)),
+        }
+    }
+
+    /// An input of any kind.
+    ///
+    /// # Errors
+    /// [`TensorError::MissingInput`]
+    pub fn any(&mut self, port: &str) -> Result<Value<B>, TensorError> {
+        self.inputs.get(port).cloned().ok_or_else(|| TensorError::MissingInput { port: port.to_owned() })
+    }
+
+    /// The scalar parameter `local`.
+    ///
+    /// # Errors
+    /// As for [`Forward::parameter`].
+    pub fn scalar(&self, local: &str) -> Result<Scalar<B>, TensorError> {
+        self.parameter(local, ())
+    }
+}
+
+/// A value of a kind that a port does not take.
+pub(crate) fn wrong_kind<B: Backend>(port: &str, expected: &'static str, found: &Value<B>) -> TensorError {
+    TensorError::WrongKind { port: port.to_owned(), expected, found: found.kind() }
+}

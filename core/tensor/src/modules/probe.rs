@@ -1,0 +1,60 @@
+//! A loss whose gradient is known: for checking gradients.
+
+use dfdx::prelude::{Axis, HasShape, Shape, SumTo, TryMul};
+
+use crate::{
+    backend::Backend,
+    element::Element,
+    error::{OnDevice, TensorError},
+    module::{Forward, InputSize, Module, wrong_kind},
+    parameter::ParameterSpec,
+    tensor::{Scalar, Tensor, reshape},
+    value::Value,
+};
+
+/// `loss = sum(input * probe)`: the gradient with respect to `input` is `probe`. Both inputs have the same
+/// shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Probe;
+
+impl Module for Probe {
+    fn parameters(&self) -> Vec<ParameterSpec> {
+        Vec::new()
+    }
+
+    fn macs(&self, _: InputSize) -> u64 {
+        0
+    }
+
+    fn forward<B: Backend>(&self, cx: &mut Forward<'_, B>) -> Result<(), TensorError> {
+        let (input, probe) = (cx.any("input")?, cx.any("probe")?);
+        if input.shape() != probe.shape() {
+            return Err(TensorError::shape("probe", input.shape(), probe.shape()));
+        }
+        let loss = dot(flat(input)?, flat(probe)?)?;
+        cx.put("loss", Value::Scalar(loss));
+        Ok(())
+    }
+}
+
+type Flat<B> = Tensor<(usize,), B>;
+
+fn flat<B: Backend>(value: Value<B>) -> Result<Flat<B>, TensorError> {
+    fn flatten<S: Shape, B: Backend>(x: Tensor<S, B>) -> Result<Flat<B>, TensorError> {
+        let len = x.shape().num_elements();
+        reshape::<_, _, B>(x, (len,))
+    }
+    match value {
+        Value::Image(x) | Value::Map(x) => flatten(x),
+        Value::Sequence(x) => flatten(x),
+        Value::Vector(x) | Value::Logits(x) => flatten(x),
+        Value::Scalar(x) => flatten(x),
+        text @ Value::Text(_) => Err(wrong_kind("input", "a tensor", &text)),
+    }
+}
+
+fn dot<B: Backend>(x: Flat<B>, y: Flat<B>) -> Result<Scalar<B>, TensorError> {
+    // dfdx does not multiply a tensor by itself; times one it is another tensor.
+    let y = y.try_mul(B::Elem::of(1.0)).on_device()?;
+    x.try_mul(y).on_device()?.try_sum::<(), Axis<0>>().on_device()
+}
