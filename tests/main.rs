@@ -1,1 +1,35 @@
-//! Command-line tests.
+//! Tests of the program as a user runs it: files in, exit code, standard output and standard error out.
+//!
+//! Each test works in a folder of its own ([`util::Dir`]). What the library crates promise is tested there; here
+//! stands what only the whole shows.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+/// Temporary folders, the program, filters for snapshots.
+mod util;
+
+/// `apply`: outputs and gradients against the official implementation's, f32 against f64.
+mod apply;
+/// `cache`: size, damage, emptying.
+mod cache;
+/// `check` on correct files: parameters and multiply-adds, published sizes.
+mod check;
+/// What happens when a run is killed, interrupted, raced or fed with broken data.
+mod faults;
+/// `graph`: drawings.
+mod graph;
+/// `init`: what it writes can be checked and run.
+mod init;
+/// `check` on wrong files: every file under `invalid/` and what is said about it.
+mod invalid;
+/// The order of the crate's modules.
+mod layers;
+/// `nodes` and the registry behind it.
+mod nodes;
+/// `plan`: hits, reasons, what enters a key and what does not.
+mod plan;
+/// `run`: results, repeated runs, seeds, threads.
+mod run;
+/// `runs`: looking back.
+mod runs;
+/// `schema`: JSON Schema.
+mod schema;

@@ -147,6 +147,6 @@ fn read_line<T: DeserializeOwned>(lines: &[&[u8]], index: usize) -> Result<T, Ma
     serde_json::from_slice(lines[index]).map_err(|source| ManifestError::Line { line: index + 1, source })
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "emoji"))]
 #[path = "manifest_tests.rs"]
 mod tests;

@@ -10,7 +10,7 @@ use crate::image::Prepared;
 /// Side of the thumbnails that are compared.
 const SIDE: usize = 24;
 const FEATURES: usize = 3 * SIDE * SIDE;
-/// Test pictures that share one walk over the training set: their thumbnails stay in the first-level cache.
+/// Test pictures that share one walk over the training set; their sums fit in the vector registers.
 const ROWS: usize = 4;
 const LANES: usize = 8;
 
@@ -38,9 +38,10 @@ pub fn pixel_floor(train: &[Prepared], test: &[Prepared]) -> Vec<Neighbour> {
 
 fn nearest(train: &[Vec<f32>], rows: &[Vec<f32>]) -> Vec<Neighbour> {
     let mut best = vec![Neighbour { index: 0, correlation: f32::NEG_INFINITY }; rows.len()];
+    // A short last block repeats a row; the copies' results are not read.
+    let block: [&[f32]; ROWS] = std::array::from_fn(|i| rows[i.min(rows.len() - 1)].as_slice());
     for (index, candidate) in train.iter().enumerate() {
-        for (best, row) in best.iter_mut().zip(rows) {
-            let correlation = dot(candidate, row);
+        for (best, correlation) in best.iter_mut().zip(dots(candidate, block)) {
             if correlation > best.correlation {
                 *best = Neighbour { index: index as u32, correlation };
             }
@@ -49,17 +50,20 @@ fn nearest(train: &[Vec<f32>], rows: &[Vec<f32>]) -> Vec<Neighbour> {
     best
 }
 
-/// Two accumulators of eight lanes: enough for vector units to stay busy, in one fixed order.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [[0f32; LANES]; 2];
-    let (a, b) = (a.as_chunks::<{ 2 * LANES }>().0, b.as_chunks::<{ 2 * LANES }>().0);
-    for (a, b) in a.iter().zip(b) {
-        for lane in 0..LANES {
-            sums[0][lane] += a[lane] * b[lane];
-            sums[1][lane] += a[LANES + lane] * b[LANES + lane];
+/// Dot products of one vector with several. Each has eight running sums, so that vector units stay busy; their
+/// order is the same on every machine.
+fn dots(candidate: &[f32], rows: [&[f32]; ROWS]) -> [f32; ROWS] {
+    let mut sums = [[0f32; LANES]; ROWS];
+    let candidate = candidate.as_chunks::<LANES>().0;
+    let rows = rows.map(|row| &row.as_chunks::<LANES>().0[..candidate.len()]);
+    for (i, candidate) in candidate.iter().enumerate() {
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            for lane in 0..LANES {
+                sums[lane] += candidate[lane] * row[i][lane];
+            }
         }
     }
-    (0..LANES).map(|lane| sums[0][lane] + sums[1][lane]).sum()
+    sums.map(|sums| sums.iter().sum())
 }
 
 /// The picture averaged to 24 x 24, centred, of unit length; a flat picture is all zeros.

@@ -9,7 +9,7 @@ use heddle_graph::{
     config::{self, Experiment, ModelFile},
     diagnostic::{Diagnostic, Diagnostics},
     digest::Digest,
-    graph::{self, Graph, NodeId, Source},
+    graph::{self, Class, Graph, NodeId, Source},
     plan::{Facts, InputFact},
     source::Sources,
 };
@@ -82,14 +82,61 @@ pub fn wire(experiment: &Experiment) -> Result<Graph<dyn Node>, Diagnostics> {
     });
     let models = Models::new(graphs.collect());
     match graph::build::<dyn Node, Models>(experiment, KINDS, &models, &Disk) {
-        Ok(graph) if faults.is_empty() => return Ok(graph),
-        Ok(_) => {}
+        Ok(graph) => {
+            faults.extend(wrong_parts(&graph));
+            if faults.is_empty() {
+                return Ok(graph);
+            }
+        }
         Err(diagnostics) => faults.push(diagnostics),
     }
     Err(Diagnostics::join(faults).expect("at least one stage failed"))
 }
 
+/// Weights of parts of models (`weights = { vit = "stage1/vit" }`): both nodes exist.
+fn wrong_parts(graph: &Graph<dyn Node>) -> Option<Diagnostics> {
+    let mut faults = Vec::new();
+    for id in graph.ids() {
+        let node = graph.node(id);
+        for edge in node.edges.values().flatten().filter(|edge| edge.ty.class == Class::Weights) {
+            let Source::Node { id: from, .. } = edge.from else { continue };
+            let from = graph.node(from);
+            let missing = |of: &graph::Node<dyn Node>, part: &str| {
+                let model = of.spec.model().filter(|model| model.graph().find(part).is_none())?;
+                let nodes: Vec<&str> = model.graph().ids().map(|id| model.graph().node(id).name.as_str()).collect();
+                let message = format!("the model graph of `{}` has no node `{part}`", of.name);
+                Some(Diagnostic::new(message).at(edge.span).help(Some(format!("its nodes are {}", nodes.join(", ")))))
+            };
+            match (&edge.label, &edge.part) {
+                (Some(label), part) => {
+                    faults.extend(missing(node, label));
+                    faults.extend(missing(from, part.as_ref().unwrap_or(label)));
+                }
+                (None, Some(part)) => {
+                    let help = format!("write `weights = {{ {part} = \"{}/{part}\" }}`", from.name);
+                    let message = format!("the node that takes the weights of `{part}` is not named");
+                    faults.push(Diagnostic::new(message).at(edge.span).help(Some(help)));
+                }
+                (None, None) => {}
+            }
+        }
+    }
+    Diagnostics::from_list(faults)
+}
+
+/// An experiment where a model graph is named, in one sentence in place of one for each of its nodes.
+fn not_a_model(file: &ModelFile) -> Option<Diagnostic> {
+    let (_, first) = file.nodes.first()?;
+    let is_pipeline = |kind: &str| KINDS.iter().any(|known| known.spec().name == kind);
+    let all = file.nodes.values().all(|node| is_pipeline(&node.kind.0));
+    let message = format!("`{}` is an experiment, but a model graph is needed", file.path);
+    all.then(|| Diagnostic::new(message).at(first.kind.1).label("nodes of experiments have no place in a model graph"))
+}
+
 fn build_model(file: &ModelFile) -> Result<ModelGraph, Diagnostics> {
+    if let Some(diagnostic) = not_a_model(file) {
+        return Err(diagnostic.into());
+    }
     let graph = graph::build::<dyn ModelNode, ()>(file, MODEL_KINDS, &(), &Disk)?;
     let model = ModelGraph::new(graph);
     if let Some((first, second)) = model.clash() {

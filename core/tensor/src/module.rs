@@ -66,7 +66,7 @@ pub trait Module: Send + Sync {
     fn forward<B: Backend>(&self, cx: &mut Forward<'_, B>) -> Result<(), TensorError>;
 }
 
-/// A [`Module`] behind a pointer; implemented for all of them. Run it with [`Backend::run`].
+/// A [`Module`] behind a pointer; implemented for all of [`crate::modules`]. Run it with [`Backend::run`].
 pub trait DynModule: Send + Sync {
     /// See [`Module::parameters`].
     fn parameters(&self) -> Vec<ParameterSpec>;
@@ -84,20 +84,30 @@ pub trait DynModule: Send + Sync {
     fn forward_cpu_f64(&self, cx: &mut Forward<'_, CpuF64>) -> Result<(), TensorError>;
 }
 
-impl<M: Module> DynModule for M {
-    fn parameters(&self) -> Vec<ParameterSpec> {
-        Module::parameters(self)
-    }
-    fn macs(&self, input: InputSize) -> u64 {
-        Module::macs(self, input)
-    }
-    fn forward_cpu(&self, cx: &mut Forward<'_, Cpu>) -> Result<(), TensorError> {
-        self.forward(cx)
-    }
-    fn forward_cpu_f64(&self, cx: &mut Forward<'_, CpuF64>) -> Result<(), TensorError> {
-        self.forward(cx)
-    }
+/// Implements [`DynModule`] for modules. Not a blanket implementation, so that each module is compiled for each
+/// backend here and not once more in every crate that holds one.
+macro_rules! dyn_modules {
+    ($($module:ty),* $(,)?) => {$(
+        impl $crate::module::DynModule for $module {
+            fn parameters(&self) -> Vec<$crate::ParameterSpec> {
+                $crate::Module::parameters(self)
+            }
+            fn macs(&self, input: $crate::InputSize) -> u64 {
+                $crate::Module::macs(self, input)
+            }
+            fn forward_cpu(&self, cx: &mut $crate::Forward<'_, $crate::Cpu>) -> Result<(), $crate::TensorError> {
+                $crate::Module::forward(self, cx)
+            }
+            fn forward_cpu_f64(
+                &self,
+                cx: &mut $crate::Forward<'_, $crate::CpuF64>,
+            ) -> Result<(), $crate::TensorError> {
+                $crate::Module::forward(self, cx)
+            }
+        }
+    )*};
 }
+pub(crate) use dyn_modules;
 
 /// One call of a module: what it reads and where it writes.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use heddle_tensor::{
     value::ValueKind,
 };
 
-use crate::support::{run, scalar, value};
+use crate::support::{numbers, run, scalar, value};
 
 const BATCH: usize = 96;
 
@@ -47,8 +47,7 @@ impl Model {
     }
 
     fn loss<B: Backend>(&self, parameters: &Parameters<B>, tape: &Tape<B>) -> heddle_tensor::Scalar<B> {
-        let data = (0..BATCH * 3 * 32 * 32).map(|i| (i as f32 * 0.37).sin()).collect();
-        let host = HostTensor { shape: vec![BATCH, 3, 32, 32], data };
+        let host = HostTensor { shape: vec![BATCH, 3, 32, 32], data: numbers("images", BATCH * 3 * 32 * 32) };
         let image = value(parameters.backend(), ValueKind::Image, host, &Tape::off());
         let ids = (0..BATCH as u32 * 16).map(|i| 1 + i * 7919 % 4095).collect();
         let text = Value::Text(Tokens { ids, batch: BATCH, len: 16, mask: None });

@@ -53,7 +53,45 @@ pub struct Affine {
     pub translate: f32,
 }
 
+/// A knob outside its range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("augmentation `{knob}` must {must}")]
+pub struct AugmentError {
+    /// The knob's name in a file.
+    pub knob: &'static str,
+    /// What it must do.
+    pub must: &'static str,
+}
+
 impl Augment {
+    /// Checks every knob's range.
+    ///
+    /// # Errors
+    /// [`AugmentError`] names the first knob that is out of range.
+    pub fn check(&self) -> Result<(), AugmentError> {
+        let ordered = |[low, high]: [f32; 2]| low > 0.0 && low <= high && high.is_finite();
+        let share = |p: f32| (0.0..=1.0).contains(&p);
+        let size = |x: f32| x >= 0.0 && x.is_finite();
+        let (crop, affine) = (self.random_resized_crop.as_ref(), self.affine.as_ref());
+        let (probability, range) = ("lie in 0..1", "be two positive numbers, the smaller first");
+        let checks = [
+            (crop.is_none_or(|c| ordered(c.scale) && c.scale[1] <= 1.0), "random-resized-crop.scale", range),
+            (crop.is_none_or(|c| ordered(c.ratio)), "random-resized-crop.ratio", range),
+            (share(self.horizontal_flip), "horizontal-flip", probability),
+            (affine.is_none_or(|a| size(a.rotate_rad)), "affine.rotate-rad", "be finite and not negative"),
+            (affine.is_none_or(|a| ordered(a.scale)), "affine.scale", range),
+            (affine.is_none_or(|a| size(a.translate)), "affine.translate", "be finite and not negative"),
+            (share(self.grayscale), "grayscale", probability),
+            (size(self.brightness), "brightness", "be finite and not negative"),
+            (share(self.background), "background", probability),
+            (share(self.outline), "outline", probability),
+        ];
+        match checks.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, knob, must)) => Err(AugmentError { knob, must }),
+            None => Ok(()),
+        }
+    }
+
     /// The mix that suits the emoji pack; 0.4 is a good strength for a few minutes' training, 0 flips only.
     pub fn emoji(strength: f32) -> Self {
         Self {
@@ -77,10 +115,10 @@ pub fn augment(picture: &Prepared, options: &Augment, spec: &ImageSpec, rng: &mu
     let draw = Draw::new(options, spec, rng);
     let mut view = match draw.geometry {
         Some(map) => sample(picture, &map),
-        None => Planes::copied(picture),
+        None => pixels(picture),
     };
     tint(&mut view, &draw);
-    let mut rgb = over_background(view, draw.background);
+    let mut rgb = over_background(&view, draw.background);
     if draw.outline {
         outline(&mut rgb, picture.size);
     }
@@ -173,75 +211,76 @@ impl RandomResizedCrop {
 }
 
 /// A view in floats 0..1: premultiplied pixels `[H*W]` of R, G, B, A.
-struct Planes(Vec<[f32; 4]>);
+type Pixels = Vec<[f32; 4]>;
 
-impl Planes {
-    fn copied(picture: &Prepared) -> Self {
-        match &picture.layer {
-            Some(layer) => Self(layer.as_chunks::<4>().0.iter().map(|p| p.map(unit)).collect()),
-            None => Self(picture.rgb.as_chunks::<3>().0.iter().map(|p| opaque(*p).map(unit)).collect()),
-        }
+fn pixels(picture: &Prepared) -> Pixels {
+    match &picture.layer {
+        Some(layer) => layer.as_chunks::<4>().0.iter().map(|pixel| pixel.map(unit)).collect(),
+        None => picture.rgb.as_chunks::<3>().0.iter().map(|[r, g, b]| [*r, *g, *b, 255].map(unit)).collect(),
     }
 }
 
 fn unit(sample: u8) -> f32 {
-    f32::from(sample) / 255.0
-}
-
-fn opaque([r, g, b]: [u8; 3]) -> [u8; 4] {
-    [r, g, b, 255]
-}
-
-fn sample(picture: &Prepared, map: &Map) -> Planes {
-    let size = picture.size.map(|side| side as usize);
-    match &picture.layer {
-        Some(layer) => sample_from(size, map, |at| layer.as_chunks::<4>().0[at]),
-        None => sample_from(size, map, |at| opaque(picture.rgb.as_chunks::<3>().0[at])),
-    }
+    f32::from(sample) * (1.0 / 255.0)
 }
 
 /// Bilinear sampling; pixel centres lie at half-integers, and everything outside is transparent black.
-fn sample_from([height, width]: [usize; 2], map: &Map, pixel: impl Fn(usize) -> [u8; 4]) -> Planes {
+fn sample(picture: &Prepared, map: &Map) -> Pixels {
+    let [height, width] = picture.size.map(|side| side as usize);
     let (w, h) = (width as f32, height as f32);
-    let inside = |x: isize, y: isize| (0..width as isize).contains(&x) && (0..height as isize).contains(&y);
-    let at = |x: isize, y: isize| {
-        if inside(x, y) { pixel(y as usize * width + x as usize).map(f32::from) } else { [0.0; 4] }
-    };
+    let (source, stride) = (with_border(&pixels(picture), width, height), width + BORDER);
     let mut out = Vec::with_capacity(width * height);
     for row in 0..height {
         let y = (2 * row + 1) as f32 / h - 1.0;
         for column in 0..width {
             let x = (2 * column + 1) as f32 / w - 1.0;
             let [from_x, from_y] = map.map(|m| m[0] * x + m[1] * y + m[2]);
-            let (from_x, from_y) = ((from_x + 1.0) * 0.5 * w - 0.5, (from_y + 1.0) * 0.5 * h - 0.5);
-            let (left, top) = (from_x.floor(), from_y.floor());
-            let (fx, fy) = (from_x - left, from_y - top);
-            let (left, top) = (left as isize, top as isize);
-            let corners = [at(left, top), at(left + 1, top), at(left, top + 1), at(left + 1, top + 1)];
-            let weights = [(1.0 - fx) * (1.0 - fy), fx * (1.0 - fy), (1.0 - fx) * fy, fx * fy];
+            // Positions in the bordered picture, where its first pixel has number 1; at the clamps all is border.
+            let from_x = ((from_x + 1.0) * 0.5 * w + 0.5).clamp(0.0, w + 1.0);
+            let from_y = ((from_y + 1.0) * 0.5 * h + 0.5).clamp(0.0, h + 1.0);
+            let (left, top) = (from_x as i32, from_y as i32);
+            let (fx, fy) = (from_x - left as f32, from_y - top as f32);
+            let at = top as usize * stride + left as usize;
+            let (upper, lower) = (&source[at..at + 2], &source[at + stride..at + stride + 2]);
             out.push(std::array::from_fn(|c| {
-                corners.iter().zip(weights).map(|(corner, weight)| corner[c] * weight).sum::<f32>() / 255.0
+                let above = upper[0][c] + (upper[1][c] - upper[0][c]) * fx;
+                let below = lower[0][c] + (lower[1][c] - lower[0][c]) * fx;
+                above + (below - above) * fy
             }));
         }
     }
-    Planes(out)
+    out
 }
 
-/// Grey mix and channel gains; colours stay within 0..1.
-fn tint(view: &mut Planes, draw: &Draw) {
-    for pixel in &mut view.0 {
+/// Transparent pixels around a picture, per axis: one before it, two after.
+const BORDER: usize = 3;
+
+fn with_border(pixels: &[[f32; 4]], width: usize, height: usize) -> Pixels {
+    let stride = width + BORDER;
+    let mut bordered = vec![[0.0; 4]; stride * (height + BORDER)];
+    let rows = bordered.chunks_exact_mut(stride).skip(1);
+    for (to, from) in rows.zip(pixels.chunks_exact(width.max(1))) {
+        to[1..=width].copy_from_slice(from);
+    }
+    bordered
+}
+
+/// Grey mix and channel gains; premultiplied colours stay within 0 and their alpha.
+fn tint(view: &mut [[f32; 4]], draw: &Draw) {
+    for pixel in view {
         let grey = (pixel[0] + pixel[1] + pixel[2]) / 3.0 * draw.grey;
+        let alpha = pixel[3];
         for (sample, gain) in pixel.iter_mut().zip(draw.gain) {
-            *sample = ((*sample * (1.0 - draw.grey) + grey) * gain).clamp(0.0, 1.0);
+            *sample = ((*sample * (1.0 - draw.grey) + grey) * gain).max(0.0).min(alpha);
         }
     }
 }
 
 /// Composites onto a colour: `[3,H*W]`.
-fn over_background(view: Planes, background: [f32; 3]) -> Vec<f32> {
-    let mut rgb = Vec::with_capacity(view.0.len() * 3);
+fn over_background(view: &[[f32; 4]], background: [f32; 3]) -> Vec<f32> {
+    let mut rgb = Vec::with_capacity(view.len() * 3);
     for (channel, behind) in background.into_iter().enumerate() {
-        rgb.extend(view.0.iter().map(|pixel| pixel[channel] + behind * (1.0 - pixel[3])));
+        rgb.extend(view.iter().map(|pixel| pixel[channel] + behind * (1.0 - pixel[3])));
     }
     rgb
 }
@@ -263,7 +302,8 @@ fn outline(rgb: &mut [f32], [height, width]: [u32; 2]) {
 fn normalise(rgb: &mut [f32], spec: &ImageSpec) {
     let pixels = rgb.len() / 3;
     for (channel, plane) in rgb.chunks_exact_mut(pixels.max(1)).enumerate() {
-        plane.iter_mut().for_each(|sample| *sample = spec.normalise(channel, *sample));
+        let (mean, scale) = (spec.mean[channel], 1.0 / spec.std[channel]);
+        plane.iter_mut().for_each(|sample| *sample = (*sample - mean) * scale);
     }
 }
 

@@ -94,6 +94,21 @@ fn views_stay_in_range_and_finite() {
     let crop = RandomResizedCrop { scale: [0.08, 1.0], ratio: [0.75, 1.333] };
     let options = Augment { random_resized_crop: Some(crop), ..Augment::emoji(1.0) };
     for stream in 0..200 {
-        assert!(view(&options, stream).iter().all(|value| (-1.001..=1.001).contains(value)));
+        let outside = view(&options, stream).into_iter().find(|value| !(-1.001..=1.001).contains(value));
+        assert_eq!(outside, None, "stream {stream}");
     }
+}
+
+#[test]
+fn knobs_out_of_range_are_named() {
+    assert_eq!(Augment::default().check(), Ok(()));
+    assert_eq!(Augment::emoji(1.0).check(), Ok(()));
+    let flip = Augment { horizontal_flip: 1.5, ..Augment::default() };
+    assert_eq!(flip.check().unwrap_err().to_string(), "augmentation `horizontal-flip` must lie in 0..1");
+    let crop = |scale, ratio| {
+        let options = Some(RandomResizedCrop { scale, ratio });
+        Augment { random_resized_crop: options, ..Augment::default() }.check().map_err(|error| error.knob)
+    };
+    assert_eq!(crop([0.5, 0.1], [1.0, 1.0]), Err("random-resized-crop.scale"));
+    assert_eq!(crop([0.1, 1.0], [-1.0, 1.0]), Err("random-resized-crop.ratio"));
 }

@@ -9,8 +9,8 @@ mod prepared;
 mod resize;
 mod spec;
 
-pub use augment::{Affine, Augment, RandomResizedCrop, augment};
+pub use augment::{Affine, Augment, AugmentError, RandomResizedCrop, augment};
 pub use decode::{DecodeError, DecodeLimits, Rgba8, decode};
 pub use prepared::{Prepared, preprocess};
 pub use resize::{Filter, resize};
-pub use spec::{ImageSpec, Resize};
+pub use spec::{ImageSpec, Resize, SpecError};

@@ -70,6 +70,9 @@ impl Prepared {
 /// Resizes interleaved samples of `image`'s size as the spec says; padding takes colour `pad`.
 fn fit<const C: usize>(samples: &[u8], image: &Rgba8, spec: &ImageSpec, pad: [u8; C]) -> Vec<u8> {
     let (from, to) = ([image.height(), image.width()], spec.size);
+    if from.contains(&0) || to.contains(&0) {
+        return Vec::new();
+    }
     match spec.resize {
         Resize::Square => resize::<C>(samples, from, to, spec.filter),
         Resize::ShortSide => {

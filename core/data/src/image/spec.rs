@@ -51,7 +51,33 @@ impl Default for ImageSpec {
     }
 }
 
+/// A spec that no picture can meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// Height or width is 0, or so large that a picture does not fit in memory.
+    #[error("the image size must lie in 1..=16384 on both sides")]
+    Size,
+    /// A mean or a deviation is not finite, or a deviation is not positive.
+    #[error("mean and std must be finite, and std positive")]
+    Normalisation,
+}
+
 impl ImageSpec {
+    /// Checks the spec once, where it is written down; what follows relies on it.
+    ///
+    /// # Errors
+    /// [`SpecError`].
+    pub fn check(&self) -> Result<(), SpecError> {
+        if self.size.iter().any(|side| !(1..=16384).contains(side)) {
+            return Err(SpecError::Size);
+        }
+        let finite = self.mean.iter().chain(&self.std).all(|value| value.is_finite());
+        match finite && self.std.iter().all(|std| *std > 0.0) {
+            true => Ok(()),
+            false => Err(SpecError::Normalisation),
+        }
+    }
+
     /// Height times width.
     pub fn pixels(&self) -> usize {
         self.size[0] as usize * self.size[1] as usize
@@ -59,16 +85,25 @@ impl ImageSpec {
 
     /// The value of an 8-bit sample of one channel after normalisation.
     pub fn normalised(&self, channel: usize, sample: u8) -> f32 {
-        self.normalise(channel, f32::from(sample) / 255.0)
-    }
-
-    /// The value of a sample in 0..1 of one channel after normalisation.
-    pub(crate) fn normalise(&self, channel: usize, sample: f32) -> f32 {
-        (sample - self.mean[channel]) / self.std[channel]
+        (f32::from(sample) / 255.0 - self.mean[channel]) / self.std[channel]
     }
 
     /// The mean as a colour, rounded down as LLaVA's padding does.
     pub(crate) fn mean_colour(&self) -> [u8; 3] {
         self.mean.map(|mean| (mean * 255.0) as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_specs_are_refused() {
+        let with = |size, std| ImageSpec { size, std, ..ImageSpec::default() }.check();
+        assert_eq!(with([32, 32], [1.0; 3]), Ok(()));
+        assert_eq!(with([0, 32], [1.0; 3]), Err(SpecError::Size));
+        assert_eq!(with([32, 32], [1.0, 0.0, 1.0]), Err(SpecError::Normalisation));
+        assert_eq!(with([32, 32], [f32::NAN; 3]), Err(SpecError::Normalisation));
     }
 }

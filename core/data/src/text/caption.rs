@@ -96,13 +96,13 @@ impl CaptionOptions {
         let language = column.rsplit('.').next().unwrap_or(column);
         let dice = rng.r#gen::<f32>();
         Ok(self
-            .from_keywords(record, language, name, dice, rng)
-            .or_else(|| self.from_labels(record, language, name, dice))
+            .with_keywords(record, language, name, dice, rng)
+            .or_else(|| self.with_labels(record, language, name, dice))
             .unwrap_or_else(|| self.in_template(language, name, rng)))
     }
 
     /// Takes the dice from 0 up to the keywords' shares.
-    fn from_keywords(
+    fn with_keywords(
         &self,
         record: &Record,
         language: &str,
@@ -124,7 +124,7 @@ impl CaptionOptions {
     }
 
     /// Takes the dice from 1 down by the labels' share.
-    fn from_labels(&self, record: &Record, language: &str, name: &str, dice: f32) -> Option<String> {
+    fn with_labels(&self, record: &Record, language: &str, name: &str, dice: f32) -> Option<String> {
         let options = self.labels.as_ref().filter(|options| options.language == language)?;
         let labels: Vec<String> =
             options.columns.iter().filter_map(|c| record.column(c)?.as_str()).map(spoken).collect();

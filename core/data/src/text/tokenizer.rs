@@ -156,6 +156,6 @@ impl Tokenizer {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "emoji"))]
 #[path = "tokenizer_tests.rs"]
 mod tests;

@@ -36,7 +36,7 @@ pub use model::{GraphId, ModelFile};
 pub use node::ConfigNode;
 pub use overrides::{COMMAND_LINE, Override};
 pub(crate) use reader::ReadEnv;
-pub use reader::{Reader, Reading};
+pub use reader::{Reader, Reading, Variant};
 pub use run::{Device, Executor, RunSettings};
 pub use sweep::{Cell, MAX_CELLS};
 pub use value::{Entry, Table, Value, ValueKind, table_json};

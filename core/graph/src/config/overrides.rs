@@ -70,7 +70,7 @@ fn command_line_value(source: SourceId, start: usize, text: &str, problems: &mut
     match value::parse_value(source, start, written, problems) {
         Ok(value) => Some(value),
         Err(reason) if written.starts_with(['[', '{', '"', '\'']) => {
-            problems.push(reason);
+            problems.push(*reason);
             None
         }
         Err(_) => Some(Value::new(ValueKind::String(written.to_owned()), span)),

@@ -32,6 +32,8 @@ pub struct Scope {
     values: Table,
     used: HashSet<String>,
     open: Vec<String>,
+    /// Parameters that were resolved, or could not be: neither is tried again.
+    settled: HashSet<String>,
     growth: usize,
     /// Whether a reference was wrong: what seems unused may be what it meant.
     misspelt: bool,
@@ -51,13 +53,14 @@ impl Scope {
     /// Replaces one parameter by its resolved value.
     fn resolve(&mut self, name: &str, problems: &mut Problems) {
         let Some(entry) = self.values.get(name) else { return };
-        if !holds_reference(&entry.value) {
+        if !holds_reference(&entry.value) || self.settled.contains(name) {
             return;
         }
         let mut value = entry.value.clone();
         self.open.push(name.to_owned());
         self.substitute(&mut value, Unknown::Report, problems);
         self.open.pop();
+        self.settled.insert(name.to_owned());
         if let Some(entry) = self.values.get_mut(name) {
             entry.value = value;
         }
@@ -169,8 +172,10 @@ fn reference(text: &str) -> Reference<'_> {
     let inner = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
     match inner {
         Some(inner) if !inner.contains(['$', '{', '}']) => match inner.trim().strip_prefix("params.") {
-            Some(name) => Reference::Param(name),
-            None => Reference::Malformed(format!("`{text}` does not name a parameter")),
+            Some(name) if !name.contains(|c: char| c.is_whitespace() || "*/+()".contains(c)) => {
+                Reference::Param(name)
+            }
+            _ => Reference::Malformed(format!("`{text}` does not name a parameter")),
         },
         _ => Reference::Malformed("`${...}` inside a longer string has no meaning".to_owned()),
     }

@@ -51,6 +51,9 @@ pub struct Reading {
     pub docs: Vec<FieldDoc>,
 }
 
+/// A word, its help, and how the fields that come with it are read.
+pub type Variant<T> = (&'static str, &'static str, fn(&mut Reader<'_>) -> T);
+
 /// Reads one table.
 pub struct Reader<'a> {
     pub(super) env: &'a ReadEnv<'a>,
@@ -190,7 +193,7 @@ impl<'a> Reader<'a> {
         name: &'static str,
         help: &'static str,
         default: Option<&'static str>,
-        variants: &[(&'static str, &'static str, fn(&mut Reader<'_>) -> T)],
+        variants: &[Variant<T>],
     ) -> T {
         let words: Vec<_> =
             variants.iter().enumerate().map(|(at, (word, help, _))| (*word, at, *help)).collect();

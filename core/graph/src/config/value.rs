@@ -135,11 +135,11 @@ pub fn parse_value(
     start: usize,
     text: &str,
     problems: &mut Problems,
-) -> Result<Value, Diagnostic> {
+) -> Result<Value, Box<Diagnostic>> {
     let value = DeValue::parse(text).map_err(|error| {
         let range = error.span().unwrap_or(0..text.len());
         let span = Span { source, start: start + range.start, end: start + range.end };
-        Diagnostic::new(lower(error.message())).at(span)
+        Box::new(Diagnostic::new(lower(error.message())).at(span))
     })?;
     Ok(Converter { source, start, problems }.value(value))
 }

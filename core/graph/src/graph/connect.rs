@@ -2,7 +2,7 @@
 //! `weights = { vit = "stage1/vit" }`. Whether their targets exist is asked later.
 
 use super::{
-    kind::{Arity, InPort, KindSpec, Place},
+    kind::{InPort, KindSpec, Place},
     lookup::split_port,
 };
 use crate::{
@@ -45,7 +45,7 @@ pub(super) fn links(
             port_links(&entry.value, port, &mut found, problems);
         }
     }
-    for port in ports.iter().filter(|port| port.arity != Arity::Optional && !tried.contains(&port.name)) {
+    for port in ports.iter().filter(|port| port.arity.is_required() && !tried.contains(&port.name)) {
         report_missing(node, port, ports, problems);
     }
     found
@@ -89,7 +89,7 @@ fn in_links<'a>(
 
 /// The links into one port: a string, for `Many` also an array or a labelled table.
 fn port_links(value: &Value, port: &InPort, found: &mut Vec<Link>, problems: &mut Problems) {
-    let many = port.arity == Arity::Many;
+    let many = port.arity.takes_several();
     match &value.kind {
         ValueKind::String(_) => found.extend(link(value, port, None, problems)),
         ValueKind::Array(items) if many && !items.is_empty() => {

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BinaryHeap, HashMap, HashSet, VecDeque, hash_map::Entry},
 };
 
 use petgraph::{algo::tarjan_scc, graph::DiGraph};
@@ -67,7 +67,7 @@ fn cycles(names: &[&str], uses: &[Vec<usize>]) -> Vec<Vec<usize>> {
 /// A shortest way from the tangle's first node back to it; `None` if it is one node without a link to itself.
 fn shortest(tangle: &[usize], names: &[&str], users: &[Vec<usize>]) -> Option<Vec<usize>> {
     let start = *tangle.iter().min_by_key(|at| names[**at])?;
-    let inside: std::collections::HashSet<usize> = tangle.iter().copied().collect();
+    let inside: HashSet<usize> = tangle.iter().copied().collect();
     let mut came_from: HashMap<usize, usize> = HashMap::new();
     let mut open = VecDeque::from([start]);
     while let Some(at) = open.pop_front() {
@@ -78,8 +78,8 @@ fn shortest(tangle: &[usize], names: &[&str], users: &[Vec<usize>]) -> Option<Ve
                 cycle.reverse();
                 return Some(cycle);
             }
-            if !came_from.contains_key(&next) {
-                came_from.insert(next, at);
+            if let Entry::Vacant(vacant) = came_from.entry(next) {
+                vacant.insert(at);
                 open.push_back(next);
             }
         }
@@ -94,7 +94,7 @@ mod tests {
     /// `"a<bc"`: a takes values from b and c. Gives the order and the cycles as text.
     fn check(nodes: &[&str], sorted: &str, cycles: &[&str]) {
         let names: Vec<&str> = nodes.iter().map(|node| &node[..1]).collect();
-        let at = |c: char| names.iter().position(|name| name.starts_with(c)).unwrap();
+        let at = |c: char| names.iter().position(|name| name.starts_with(c)).expect("a node of the test");
         let uses: Vec<Vec<usize>> =
             nodes.iter().map(|node| node[1..].chars().skip(1).map(at).collect()).collect();
         let text = |order: &Vec<usize>| order.iter().map(|at| names[*at]).collect::<String>();

@@ -18,6 +18,9 @@ use crate::{
     source::Span,
 };
 
+/// The connections of a node by port.
+pub(super) type Edges = IndexMap<&'static str, Vec<Edge>>;
+
 /// A node whose outputs are known.
 pub(super) struct Known<'a> {
     pub id: NodeId,
@@ -37,8 +40,8 @@ pub(super) fn infer<N: NodeSpec + ?Sized>(
     draft: &Draft<'_, N>,
     scope: &Scope<'_>,
     problems: &mut Problems,
-) -> Option<(IndexMap<&'static str, Vec<Edge>>, Vec<OutPort>)> {
-    let mut edges: IndexMap<&'static str, Vec<Edge>> = IndexMap::new();
+) -> Option<(Edges, Vec<OutPort>)> {
+    let mut edges = Edges::new();
     let mut sound = draft.sound;
     for port in &draft.ports {
         for link in draft.links.iter().filter(|link| link.port == port.name) {
@@ -136,7 +139,7 @@ fn span(link: &Link, scope: &Scope<'_>) -> Option<Span> {
 fn mismatch_diagnostic(
     mismatch: Mismatch,
     config: &ConfigNode,
-    edges: &IndexMap<&'static str, Vec<Edge>>,
+    edges: &Edges,
     scope: &Scope<'_>,
 ) -> Diagnostic {
     let edge = mismatch.port.and_then(|port| edges.get(port)).and_then(|edges| edges.first());

@@ -69,6 +69,18 @@ pub enum Arity {
     Any,
 }
 
+impl Arity {
+    /// Whether the file has to name a source.
+    pub fn is_required(self) -> bool {
+        matches!(self, Self::One | Self::Many)
+    }
+
+    /// Whether it takes more than one source.
+    pub fn takes_several(self) -> bool {
+        matches!(self, Self::Many | Self::Any)
+    }
+}
+
 /// Where the file names the source of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {

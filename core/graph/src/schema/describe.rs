@@ -6,7 +6,7 @@ use crate::{
     MapLoader,
     config::{FieldDoc, ReadEnv, Reader},
     diagnostic::Problems,
-    graph::{Arity, Class, Dim, InPort, Inputs, Kind, KindSpec, NodeSpec, OutPort, PortType},
+    graph::{Class, Dim, InPort, Inputs, Kind, KindSpec, NodeSpec, OutPort, PortType},
     source::{Sources, Span},
 };
 
@@ -38,7 +38,7 @@ pub fn describe<N: NodeSpec + ?Sized, C: ?Sized>(kind: &dyn Kind<N, C>, context:
 
 /// One symbolic value on every port that must be connected.
 fn symbolic(ports: &[InPort]) -> Inputs {
-    let needed = ports.iter().filter(|port| port.arity != Arity::Optional);
+    let needed = ports.iter().filter(|port| port.arity.is_required());
     let typed = needed.filter_map(|port| Some((port.name, vec![symbolic_type(*port.classes.first()?)])));
     Inputs { ports: typed.collect::<IndexMap<_, _>>() }
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::{EXPERIMENT_KEYS, INPUT_TYPES, MODEL_KEYS, RunSettings, SCHEMA, document_fields},
-    graph::{Arity, InPort, Kind, NodeSpec, Place},
+    graph::{InPort, Kind, NodeSpec, Place},
 };
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
@@ -160,13 +160,13 @@ fn of_kind(kind: &KindDoc) -> Json {
     let inner: Vec<&InPort> = kind.inputs.iter().filter(|port| port.place == Place::In).collect();
     if !inner.is_empty() {
         properties.insert("in".to_owned(), in_schema(&inner));
-        if inner.iter().any(|port| port.arity != Arity::Optional) {
+        if inner.iter().any(|port| port.arity.is_required()) {
             required.push("in");
         }
     }
     for port in kind.inputs.iter().filter(|port| port.place == Place::Key) {
         properties.insert(port.name.to_owned(), port_schema(port));
-        if port.arity != Arity::Optional {
+        if port.arity.is_required() {
             required.push(port.name);
         }
     }
@@ -195,7 +195,7 @@ fn in_schema(ports: &[&InPort]) -> Json {
 }
 
 fn port_schema(port: &InPort) -> Json {
-    let schema = if port.arity == Arity::Many {
+    let schema = if port.arity.takes_several() {
         json!({ "$ref": "#/$defs/link" })
     } else {
         json!({ "type": "string" })

@@ -134,9 +134,9 @@ mistakes! {
     bad_names => experiment("schema = 1\n[nodes.\"a.b\"]\nkind = \"data.source\"\n[nodes.\"\"]\nkind = \"x\"\n");
     nodes_without_kind => experiment("schema = 1\n[nodes.a]\nlimit = 3\n[nodes.b]\nkind = 3\n[nodes]\nc = 3\n[nodes.d]\nkind = \"data.filter\"\nin = \"a\"\nplugin = \"../plugins/length.wasm\"\n");
     unknown_kind_does_not_cascade => changed("kind = \"data.source\"", "kind = \"data.sorce\"");
-    unknown_keys => changed("steps = 10", "setps = 10\noptimizer = { kind = \"sgd\", betas = [1, 2] }\nbogus = 1\n#");
-    wrong_types => changed("steps = 10", "steps = \"ten\"\nbatch = 1.5\nloss = { itc = \"x\" }\naugment = 3\ngroups = { a = 1 }\n#");
-    out_of_range => changed("steps = 10", "steps = 0\nbatch = 99999999999999999999\noptimizer = { lr = 0, betas = [1] }\n#");
+    unknown_keys => changed("steps = 10\noptimizer = { kind = \"sgd\", momentum = 0.5 }", "setps = 10\noptimizer = { kind = \"sgd\", betas = [1, 2] }\nbogus = 1");
+    wrong_types => changed("steps = 10\noptimizer = { kind = \"sgd\", momentum = 0.5 }", "steps = \"ten\"\nbatch = 1.5\nloss = { itc = \"x\" }\naugment = 3\ngroups = { a = 1 }");
+    out_of_range => changed("steps = 10\noptimizer = { kind = \"sgd\", momentum = 0.5 }", "steps = 0\nbatch = 99999999999999999999\noptimizer = { lr = 0, betas = [1] }");
     missing_file => changed("plugin = \"../plugins/length.wasm\"", "plugin = \"../plugins/lenght.wasm\"");
     missing_pattern => changed("train-{0..1}.tar", "trian-*.tar");
     several_files_where_one_is_wanted => changed("plugin = \"../plugins/length.wasm\"", "plugin = \"../data/*.tar\"");

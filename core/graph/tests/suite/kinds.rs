@@ -14,10 +14,12 @@ use indexmap::IndexMap;
 
 pub type AnyNode = dyn NodeSpec;
 
+type Infer = Box<dyn Fn(&Inputs) -> Result<Vec<OutPort>, Mismatch>>;
+
 /// A node of the toy registry: its ports and a function for its types.
 pub struct Toy {
     ports: Vec<InPort>,
-    infer: Box<dyn Fn(&Inputs) -> Result<Vec<OutPort>, Mismatch>>,
+    infer: Infer,
 }
 
 impl NodeSpec for Toy {
@@ -117,7 +119,7 @@ fn pair(r: &mut Reader<'_>) -> Toy {
     Toy { ports, infer: Box::new(infer) }
 }
 
-fn gives(name: &'static str, class: Class) -> Box<dyn Fn(&Inputs) -> Result<Vec<OutPort>, Mismatch>> {
+fn gives(name: &'static str, class: Class) -> Infer {
     Box::new(move |_| Ok(vec![OutPort::new(name, PortType::plain(class))]))
 }
 

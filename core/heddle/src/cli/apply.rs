@@ -1,6 +1,9 @@
 //! `heddle apply`: a model graph on tensors from a file, with gradients on request.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use heddle_graph::graph::{Class, Source};
 use heddle_tensor::{
@@ -152,11 +155,12 @@ fn read_inputs<B: Backend>(
     for (name, input) in model.graph().inputs.iter().filter(|(name, _)| needed.contains(*name)) {
         let key = names.get(name).unwrap_or(name);
         let view = tensors.tensor(key).map_err(|_| {
-            let mut known = tensors.names();
-            known.sort();
+            let candidates = match candidates(&tensors, input.ty.class, model).join(", ") {
+                names if names.is_empty() => format!("none fits {}", input.ty),
+                names => format!("it may be one of {names}"),
+            };
             Failure::Other(format!(
-                "{from} has no tensor `{key}` for the graph's input `{name}`; name one with --input {name}=TENSOR. There are {}",
-                known.join(", ")
+                "{from} has no tensor `{key}` for the graph's input `{name}`; name one with --input {name}=TENSOR: {candidates}"
             ))
         })?;
         let value = read_value(&view, input.ty.class, backend, tape)
@@ -164,6 +168,22 @@ fn read_inputs<B: Backend>(
         inputs.insert(name.clone(), value);
     }
     Ok(inputs)
+}
+
+/// A few tensors of a file that could be an input of this class and are no weights.
+fn candidates<'a>(tensors: &'a SafeTensors<'_>, class: Class, model: &ModelGraph) -> Vec<&'a str> {
+    let weights: BTreeSet<String> = model.parameters().into_iter().map(|parameter| parameter.published).collect();
+    let fits = |view: &TensorView<'_>| match (class, view.shape().len(), view.dtype()) {
+        (Class::Text, 2, Dtype::I64 | Dtype::I32 | Dtype::U32) => true,
+        (Class::Image | Class::Map, 4, Dtype::F32 | Dtype::F64) => class == Class::Map || view.shape()[1] == 3,
+        (Class::Sequence, 3, Dtype::F32 | Dtype::F64) | (Class::Vector, 2, Dtype::F32 | Dtype::F64) => true,
+        _ => false,
+    };
+    let fitting = |name: &&str| !weights.contains(*name) && tensors.tensor(name).is_ok_and(|view| fits(&view));
+    let mut names: Vec<&str> = tensors.names().into_iter().filter(fitting).collect();
+    names.sort_unstable();
+    names.truncate(5);
+    names
 }
 
 /// `--input INPUT=TENSOR` by input.
@@ -180,8 +200,8 @@ fn input_names(options: &ApplyOptions, model: &ModelGraph) -> Result<BTreeMap<St
     options.input.iter().map(parse).collect()
 }
 
-fn needed_inputs(model: &ModelGraph, wanted: &[Source]) -> std::collections::BTreeSet<String> {
-    let mut needed = std::collections::BTreeSet::new();
+fn needed_inputs(model: &ModelGraph, wanted: &[Source]) -> BTreeSet<String> {
+    let mut needed = BTreeSet::new();
     let mut ids = Vec::new();
     for source in wanted {
         match source {

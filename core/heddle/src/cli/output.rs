@@ -7,6 +7,7 @@ use std::{
     sync::OnceLock,
 };
 
+use heddle_cache::CacheError;
 use heddle_graph::render;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -14,7 +15,7 @@ use super::{
     args::{Color, Common, LogFormat},
     exit::{Exit, Failure},
 };
-use crate::project::Broken;
+use crate::{exec::StoreError, project::Broken};
 
 /// How this process talks; set once from the arguments.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +73,9 @@ pub fn note(text: &str) {
 pub fn failure(failure: &Failure) {
     match failure {
         Failure::Broken(broken) => diagnostics(broken),
+        Failure::Store(StoreError::Cache(held @ CacheError::Held(_))) => {
+            eprintln!("error: {held}; `--wait` waits for it");
+        }
         other => eprintln!("error: {other}"),
     }
 }

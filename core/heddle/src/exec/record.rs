@@ -168,11 +168,12 @@ impl RunsDir {
         fs::create_dir_all(&self.0)?;
         let stamp = jiff::Timestamp::from_second(now_unix as i64).map_err(io::Error::other)?;
         let stamp = stamp.strftime("%Y%m%d-%H%M%S").to_string();
-        for attempt in 0u32.. {
-            let id = format!("{stamp}-{:04x}", (std::process::id() ^ attempt.wrapping_mul(0x9e37)) & 0xffff);
+        // Counting up keeps the runs of one second in their order.
+        for count in 0..=0xffff {
+            let id = format!("{stamp}-{count:04x}");
             match fs::create_dir(self.dir(&id)) {
                 Ok(()) => return Ok(id),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
         }

@@ -115,7 +115,7 @@ pub struct TextSide {
 impl TextSide {
     /// Reads `graph`, `output`, `languages` and `batch`.
     pub fn read(r: &mut Reader<'_>, models: &Models) -> Self {
-        let graph = models.get(r.graph("graph", "the model graph whose text tower is used"));
+        let graph = models.get(r.required_graph("graph", "the model graph whose text tower is used"));
         let output: String = r
             .field("output", "the graph's output that embeds a text")
             .or("text_embeds".to_owned());

@@ -42,7 +42,7 @@ impl Kind<dyn Node, Models> for Features {
     }
 
     fn read(&self, r: &mut Reader<'_>, models: &Models) -> Box<dyn Node> {
-        let graph = models.get(r.graph("graph", "the model graph that is run"));
+        let graph = models.get(r.required_graph("graph", "the model graph that is run"));
         let output: String = r.field("output", "the graph's output that is exported").or("image_embeds".to_owned());
         let batch = r
             .field("batch", "records a pass")

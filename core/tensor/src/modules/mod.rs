@@ -19,3 +19,5 @@ pub use linear::Linear;
 pub use llama::Llama;
 pub use mean_pool::MeanPool;
 pub use probe::Probe;
+
+crate::module::dyn_modules!(AttentionPool, FlattenLinear, InternVit, Itc, Linear, Llama, MeanPool, Probe);

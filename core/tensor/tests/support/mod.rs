@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use heddle_tensor::{
-    Backend, Forward, HostTensor, Mode, Module, Parameters, Tape, Tokens, Value, parameter::LoadOptions,
+    Backend, DynModule, Forward, HostTensor, Mode, Parameters, Tape, Tokens, Value, parameter::LoadOptions,
     value::ValueKind,
 };
 use safetensors::SafeTensors;
@@ -87,8 +87,8 @@ impl Fixture {
 pub type Specs = Vec<heddle_tensor::ParameterSpec>;
 
 /// Runs a module in evaluation mode and gives its outputs.
-pub fn run<B: Backend, M: Module>(
-    module: &M,
+pub fn run<B: Backend>(
+    module: &dyn DynModule,
     parameters: &Parameters<B>,
     prefix: &str,
     inputs: Vec<(&str, Value<B>)>,

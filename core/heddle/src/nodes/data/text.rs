@@ -5,6 +5,17 @@ use heddle_graph::config::Reader;
 
 /// Reads the `text` table: which text goes with an image.
 pub fn read_captions(r: &mut Reader<'_>) -> CaptionOptions {
+    let options = read_options(r);
+    for (language, templates) in &options.templates {
+        if templates.is_empty() || templates.iter().any(|template| !template.contains("{}")) {
+            let message = format!("a template of `{language}` has no `{{}}` for the text");
+            r.error(&format!("templates.{language}"), message, Some("for example `a photo of {}`"));
+        }
+    }
+    options
+}
+
+fn read_options(r: &mut Reader<'_>) -> CaptionOptions {
     let share = |r: &mut Reader<'_>, name, help| -> f32 {
         let value: f64 = r.field(name, help).range(0.0..=1.0).or(0.0);
         value as f32

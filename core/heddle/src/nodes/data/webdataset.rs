@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use heddle_data::{Manifest, Select, ScanOptions, select::Join};
+use heddle_data::{Manifest, ScanOptions, Select, SplitFrom, select::Join};
 use heddle_graph::{
     config::Reader,
     graph::{Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, PortType},
@@ -78,7 +78,7 @@ impl Node for Source {
         let digests = cx.files.get("shards").map_or(&[][..], Vec::as_slice);
         let shards = digests.iter().map(|digest| Ok((*cx.library.shard(digest, "shard")?).clone()));
         let shards: Vec<heddle_data::Shard> = shards.collect::<Result<_, NodeError>>()?;
-        let scanned = Manifest::scan(&shards, &ScanOptions::default());
+        let scanned = Manifest::scan(&shards, &ScanOptions { split_from: SplitFrom::ShardName, ..ScanOptions::default() });
         for skipped in &scanned.skipped {
             cx.progress.note(format!("skipped {skipped}"));
         }

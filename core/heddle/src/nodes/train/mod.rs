@@ -16,9 +16,10 @@ use heddle_graph::{
 
 use crate::{
     exec::{NodeError, Outputs, RunContext, Weight},
-    model::{ModelGraph, Models},
+    model::{ModelGraph, Models, Parameter},
     nodes::{Node, encode::check_vocabulary, features::check_images},
 };
+use patterns::Patterns;
 use settings::Settings;
 
 /// The kind.
@@ -51,7 +52,7 @@ impl Kind<dyn Node, Models> for Train {
     }
 
     fn read(&self, r: &mut Reader<'_>, models: &Models) -> Box<dyn Node> {
-        let graph = models.get(r.graph("graph", "the model graph that is trained"));
+        let graph = models.get(r.required_graph("graph", "the model graph that is trained"));
         let settings = Settings::read(r);
         if let Some(graph) = &graph {
             check_losses(r, graph, &settings);
@@ -79,11 +80,9 @@ fn check_losses(r: &mut Reader<'_>, graph: &ModelGraph, settings: &Settings) {
         }
     }
     let parameters = graph.parameters();
-    for pattern in settings.train.idle(parameters.iter().map(|parameter| parameter.name.as_str())) {
-        let mut nodes: Vec<String> = parameters.iter().filter_map(|p| p.name.split_once('/').map(|(node, _)| node.to_owned())).collect();
-        nodes.dedup();
-        let help = format!("nodes with parameters are {}; `heddle check` lists them", nodes.join(", "));
-        r.error("train", &format!("`{pattern}` matches no parameter"), Some(&help));
+    check_patterns(r, "train", &settings.train, &parameters);
+    for (name, (patterns, _)) in &settings.groups {
+        check_patterns(r, &format!("groups.{name}.match"), patterns, &parameters);
     }
     let trained: BTreeSet<NodeId> =
         parameters.iter().filter(|parameter| settings.train.matches(&parameter.name)).map(|parameter| parameter.node).collect();
@@ -103,6 +102,16 @@ fn check_losses(r: &mut Reader<'_>, graph: &ModelGraph, settings: &Settings) {
                 ),
             }
         }
+    }
+}
+
+/// Every pattern of a field matches something.
+fn check_patterns(r: &mut Reader<'_>, field: &str, patterns: &Patterns, parameters: &[Parameter]) {
+    for pattern in patterns.idle(parameters.iter().map(|parameter| parameter.name.as_str())) {
+        let mut nodes: Vec<&str> = parameters.iter().filter_map(|p| Some(p.name.split_once('/')?.0)).collect();
+        nodes.dedup();
+        let help = format!("nodes with parameters are {}; `heddle check` lists them", nodes.join(", "));
+        r.error(field, &format!("`{pattern}` matches no parameter"), Some(&help));
     }
 }
 

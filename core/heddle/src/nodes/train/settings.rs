@@ -20,7 +20,7 @@ pub struct Settings {
     /// The learning rate's course.
     pub schedule: Schedule,
     /// Learning rates of parts of the model.
-    pub groups: Vec<(Patterns, f64)>,
+    pub groups: IndexMap<String, (Patterns, f64)>,
     /// Optimiser steps.
     pub steps: u64,
     /// Records a batch.
@@ -57,7 +57,9 @@ pub struct AdamW {
 impl Settings {
     /// Reads the node's table.
     pub fn read(r: &mut Reader<'_>) -> Self {
-        let losses: IndexMap<String, f64> = r.map("loss", "loss nodes of the graph and their weights: `{ itc = 1.0 }`");
+        let mut losses: IndexMap<String, f64> = r.map("loss", "loss nodes of the graph and their weights: `{ itc = 1.0 }`");
+        // The order in the file is in no key, so no sum may depend on it.
+        losses.sort_keys();
         if losses.is_empty() {
             r.error("loss", "a training stage needs at least one loss", Some("name a loss node of the graph: `loss = { itc = 1.0 }`"));
         }
@@ -66,17 +68,18 @@ impl Settings {
         let train = compile(r, "train", &train);
         let optimizer = r.table("optimizer", "how gradients become steps", read_optimizer);
         let schedule = r.table("schedule", "the learning rate's course", read_schedule);
-        let groups = r.tables("groups", "parts of the model with a learning rate of their own", |r| {
+        let mut groups = r.tables("groups", "parts of the model with a learning rate of their own", |r| {
             let patterns: Vec<String> = r.field("match", "parameter patterns, as in `train`").required();
             let patterns = compile(r, "match", &patterns);
-            (patterns, r.field("lr-scale", "factor on the learning rate").range(0.0..=1e6).or(1.0))
+            (patterns, r.field("lr-scale", "factor on the learning rate; those of several groups multiply").range(0.0..=1e6).or(1.0))
         });
+        groups.sort_keys();
         Self {
             losses,
             train,
             optimizer,
             schedule,
-            groups: groups.into_values().collect(),
+            groups,
             steps: r.field("steps", "optimiser steps").min(1).max(1 << 40).required(),
             batch: r.field("batch", "records a batch").min(1).max(1 << 24).or(64),
             accumulate: r.field("accumulate", "batches whose gradients are averaged into one step").min(1).max(1 << 20).or(1),
@@ -89,17 +92,18 @@ impl Settings {
         }
     }
 
-    /// The learning rate's factor for a parameter: the last group that matches.
+    /// The learning rate's factor for a parameter: the product of the groups that match.
     pub fn lr_scale(&self, name: &str) -> f64 {
-        let matching = self.groups.iter().rev().find(|(patterns, _)| patterns.matches(name));
-        matching.map_or(1.0, |(_, scale)| *scale)
+        let matching = self.groups.values().filter(|(patterns, _)| patterns.matches(name));
+        matching.map(|(_, scale)| scale).product()
     }
 }
 
 fn compile(r: &mut Reader<'_>, field: &'static str, patterns: &[String]) -> Patterns {
     Patterns::new(patterns).unwrap_or_else(|error| {
         r.error(field, &format!("not a pattern: {error}"), None);
-        Patterns::new(&[]).expect("an empty list compiles")
+        // Everything is trained then, so that no further mistake follows from this one.
+        Patterns::new(&["*".to_owned()]).expect("`*` is a pattern")
     })
 }
 

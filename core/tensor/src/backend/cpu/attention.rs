@@ -117,9 +117,11 @@ struct Normed {
 /// Takes part `index` (0 query, 1 key) out of the packed rows and normalises it.
 fn norm_part(qkv: &[f32], index: usize, weight: &[f32], eps: f64) -> Normed {
     let width = weight.len();
-    let rows = qkv.chunks_exact(3 * width);
-    let count = rows.len();
-    let before: Vec<f32> = rows.flat_map(|row| &row[index * width..][..width]).copied().collect();
+    let count = qkv.len() / (3 * width);
+    let mut before = Vec::with_capacity(count * width);
+    for row in qkv.chunks_exact(3 * width) {
+        before.extend_from_slice(&row[index * width..][..width]);
+    }
     let (mut after, mut rstd) = (vec![0.0; before.len()], vec![0.0; count]);
     norm::rms_forward(&before, weight, eps as f32, &mut after, &mut rstd);
     Normed { before, after, rstd }

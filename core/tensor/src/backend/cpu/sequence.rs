@@ -101,8 +101,10 @@ pub(super) fn add_class_and_positions(
     let [patches, class, positions] = &inputs;
     let mut out = Vec::with_capacity(batch * (len + 1) * width);
     for patches in patches.data.chunks_exact(len * width) {
-        let rows = class.data.iter().chain(patches);
-        out.extend(rows.zip(&positions.data).map(|(x, position)| x + position));
+        let first = out.len();
+        out.extend_from_slice(&class.data);
+        out.extend_from_slice(patches);
+        add(Some(&mut out[first..]), &positions.data);
     }
     finish(backend, out, (batch, len + 1, width), inputs, move |grads, dout, inputs| {
         with_gradients(grads, inputs.each_ref(), |[mut dpatches, mut dclass, mut dpositions]| {

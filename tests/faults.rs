@@ -1,0 +1,171 @@
+//! Kills, signals, races and broken data.
+
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt,
+    process::{Child, Command},
+    time::Duration,
+};
+
+use crate::util::{Dir, TINY, finish, wait_until};
+
+/// A stage that a signal finds at work, and that says so little meanwhile that no pipe fills.
+const ENDLESS: [&str; 4] = ["-S", "params.steps=1000000", "-S", "nodes.stage1.log-every=1000"];
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Whether a run has begun: its record is there.
+fn has_begun(dir: &Dir) -> bool {
+    let runs = dir.path().join("experiments/.heddle/runs");
+    let entries = fs::read_dir(runs).into_iter().flatten();
+    entries.flatten().any(|run| run.path().join("record.json").is_file())
+}
+
+/// A run that is killed at any moment loses what it was doing and nothing else.
+#[test]
+fn killed_runs_go_on() {
+    let whole = Dir::tiny();
+    whole.done(&["run", TINY, "--quiet"]);
+    let expected = whole.digests();
+    let dir = Dir::tiny();
+    // Moments from before the cache is made to after the last node, in an order that is not sorted.
+    for wait_ms in [3, 160, 40, 320, 90, 240, 600] {
+        let mut child = dir.start(&["run", TINY, "--quiet"]);
+        std::thread::sleep(Duration::from_millis(wait_ms));
+        let _ = child.kill();
+        let status = child.wait().unwrap();
+        assert!(status.success() || status.signal() == Some(9), "{status}");
+    }
+    dir.done(&["run", TINY, "--quiet"]);
+    assert_eq!(dir.digests(), expected);
+    dir.done(&["cache", "verify", "--home", "experiments/.heddle"]);
+    dir.done(&["run", TINY, "--quiet"]);
+    assert_eq!(dir.nodes_that("hit").len(), 9);
+}
+
+/// What finished before a kill is a hit afterwards.
+#[test]
+fn finished_nodes_survive_a_kill() {
+    let dir = Dir::tiny();
+    dir.done(&["run", TINY, "bpe", "floor"]);
+    let mut child = dir.start(&[&["run", TINY][..], &ENDLESS].concat());
+    std::thread::sleep(Duration::from_millis(150));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    dir.done(&["run", TINY]);
+    let hits = dir.nodes_that("hit");
+    assert!(
+        ["pairs", "heldout", "bpe", "floor"].iter().all(|node| hits.iter().any(|hit| hit == node)),
+        "{hits:?}"
+    );
+}
+
+#[test]
+fn an_interrupt_stops_at_a_step() {
+    let dir = Dir::tiny();
+    dir.done(&["run", TINY, "bpe", "--home", "home"]);
+    let child = dir.start(&[&["run", TINY, "stage1", "--home", "home"][..], &ENDLESS].concat());
+    let runs = dir.path().join("home/runs");
+    wait_until("the second run", || fs::read_dir(&runs).unwrap().count() == 2);
+    std::thread::sleep(Duration::from_millis(300));
+    signal(&child, "-INT");
+    let ended = finish(child);
+    assert_eq!(ended.code, Some(130), "{ended}");
+    assert!(ended.stderr.contains("interrupted: "), "{ended}");
+    let list = dir.done(&["runs", "ls", "--json", "--home", "home"]).json();
+    let states: Vec<&str> =
+        list.as_array().unwrap().iter().map(|run| run["state"].as_str().unwrap()).collect();
+    assert!(states.contains(&"interrupted"), "{states:?}");
+    let next = dir.done(&["run", TINY, "stage1", "--home", "home"]);
+    assert!(next.stderr.contains("done: 1 ran, 2 from the cache"), "{next}");
+}
+
+#[test]
+fn two_processes_share_no_cache() {
+    let dir = Dir::tiny();
+    let first = dir.start(&[&["run", TINY, "stage1"][..], &ENDLESS].concat());
+    wait_until("the first run", || has_begun(&dir));
+    let second = dir.heddle(&["run", TINY, "bpe"]);
+    assert_eq!(second.code, Some(1), "{second}");
+    for said in [first.id().to_string().as_str(), "run experiments/tiny.toml", "--wait"] {
+        assert!(second.stderr.contains(said), "`{said}` is not said\n{second}");
+    }
+    let waiting = dir.start(&["run", TINY, "bpe", "--wait"]);
+    std::thread::sleep(Duration::from_millis(200));
+    signal(&first, "-INT");
+    assert_eq!(finish(first).code, Some(130));
+    let waited = finish(waiting);
+    assert_eq!(waited.code, Some(0), "{waited}");
+}
+
+/// The experiment's training data as files, with `damage` done to the first shard.
+fn with_shards(damage: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Dir {
+    let dir = Dir::tiny();
+    dir.done(&["init", "lab", "--quiet"]);
+    let bytes = fs::read(dir.path().join("lab/data/emoji/train-0000.tar")).unwrap();
+    dir.write("data/train-0000.tar", damage(bytes));
+    dir.edit(
+        TINY,
+        "[nodes.pairs]\nkind  = \"data.webdataset\"\nlimit = 64",
+        "[nodes.pairs]\nkind = \"data.webdataset\"\nshards = \"../data/train-*.tar\"\nlimit = 64",
+    );
+    dir
+}
+
+#[test]
+fn a_truncated_shard_is_counted_and_named() {
+    let dir = with_shards(|bytes| bytes[..100_000].to_vec());
+    let ended = dir.heddle(&["run", TINY, "pairs", "-S", "nodes.pairs.max-bad=0"]);
+    assert_eq!(ended.code, Some(1), "{ended}");
+    let error =
+        ended.stderr.lines().skip_while(|line| !line.starts_with("error: ")).take(2).collect::<Vec<_>>();
+    insta::assert_snapshot!(error.join("\n"));
+    let tolerant = dir.done(&["run", TINY, "pairs", "-S", "nodes.pairs.max-bad=3"]);
+    assert!(tolerant.stderr.contains("skipped "), "{tolerant}");
+}
+
+/// The first picture of the shard is no longer one.
+fn break_a_picture(mut bytes: Vec<u8>) -> Vec<u8> {
+    let signature = b"\x89PNG\r\n\x1a\n";
+    let at = bytes.windows(signature.len()).position(|window| window == signature).unwrap();
+    bytes[at + 40..at + 120].fill(0xff);
+    bytes
+}
+
+#[test]
+fn a_picture_that_does_not_decode_is_named() {
+    let dir = with_shards(break_a_picture);
+    let ended = dir.heddle(&["run", TINY, "stage1", "-S", "nodes.pairs.max-bad=0"]);
+    assert_eq!(ended.code, Some(1), "{ended}");
+    assert_eq!(dir.nodes_that("failed"), ["stage1"]);
+    let error: Vec<&str> = ended.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    insta::assert_snapshot!(error.join("\n"));
+    let tolerant = dir.done(&["run", TINY, "stage1", "-S", "nodes.pairs.max-bad=1"]);
+    assert_eq!(dir.nodes_that("ran"), ["pairs", "stage1"]);
+    // What was left out is in the result, not only on the screen.
+    let notes = dir.last_run()["metrics"]["stage1"]["notes"].to_string();
+    assert!(notes.contains("skipped "), "{notes}\n{tolerant}");
+}
+
+#[test]
+fn a_shard_that_is_no_tar_is_named() {
+    let dir = with_shards(|bytes| bytes.iter().map(|byte| byte ^ 0x55).collect());
+    let ended = dir.heddle(&["run", TINY, "pairs"]);
+    assert_eq!(ended.code, Some(1), "{ended}");
+    assert!(ended.stderr.contains("train-0000.tar"), "{ended}");
+}
+
+/// A shard that changes between two runs is another input.
+#[test]
+fn a_changed_shard_is_read_again() {
+    let dir = with_shards(|bytes| bytes);
+    dir.done(&["run", TINY, "pairs"]);
+    let bytes = fs::read(dir.path().join("data/train-0000.tar")).unwrap();
+    dir.write("data/train-0000.tar", break_a_picture(bytes));
+    let plan = dir.heddle(&["plan", TINY, "pairs"]);
+    assert_eq!(plan.code, Some(2), "{plan}");
+    assert!(plan.stdout.contains("files.shards"), "{plan}");
+}
