@@ -22,7 +22,11 @@ fn main() {
             start.elapsed().as_secs_f64()
         })
         .fold(f64::INFINITY, f64::min);
-    println!("plan of {NODES} nodes: {:.3} s, {:.2} of the limit of {LIMIT_SECONDS} s", best, best / LIMIT_SECONDS);
+    println!(
+        "plan of {NODES} nodes: {:.3} s, {:.2} of the limit of {LIMIT_SECONDS} s",
+        best,
+        best / LIMIT_SECONDS
+    );
 }
 
 /// Sources, tokenizers and floors in groups of five that read each other.

@@ -23,7 +23,8 @@ const ROUNDS: usize = 4;
 fn main() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let file = format!("{root}/experiments/quickstart.toml");
-    let project = project::load(&file, &[]).map_err(|broken| broken.diagnostics).expect("the quickstart is correct");
+    let project =
+        project::load(&file, &[]).map_err(|broken| broken.diagnostics).expect("the quickstart is correct");
     let stage = project.graph.find("stage1").expect("the quickstart has a stage");
     let model = project.graph.node(stage).spec.model().expect("a stage has a model").clone();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("two threads");
@@ -37,7 +38,9 @@ fn main() {
     }
     println!("heddle: {:.1} ms a step, {:.0} records/s", ours * 1e3, BATCH as f64 / ours);
     match peer {
-        Some(peer) => println!("PyTorch eager: {:.1} ms a step; heddle is {:.2} times as fast", peer * 1e3, peer / ours),
+        Some(peer) => {
+            println!("PyTorch eager: {:.1} ms a step; heddle is {:.2} times as fast", peer * 1e3, peer / ours)
+        }
         None => println!("PyTorch is not installed: no ratio (pip install torch)"),
     }
 }
@@ -48,7 +51,8 @@ fn heddle_step(model: &ModelGraph) -> f64 {
     let specs = model.parameters().into_iter().map(|parameter| (parameter.name, parameter.spec));
     let mut parameters = Parameters::init(specs, 0, &backend).expect("the model fits memory");
     let mut optimizer = AdamW::new([0.9, 0.98], 1e-8, 0.1);
-    let pixels: Vec<f32> = (0..BATCH * 3 * 32 * 32).map(|i| ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0).collect();
+    let pixels: Vec<f32> =
+        (0..BATCH * 3 * 32 * 32).map(|i| ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0).collect();
     let ids = (0..BATCH * TOKENS).map(|i| 3 + (i * 48_271 % 4000) as u32).collect();
     let (loss, _) = model.output("itc").expect("the graph has the loss");
     let mut step = || {

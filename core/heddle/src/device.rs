@@ -29,3 +29,11 @@ pub fn pool(threads: Option<usize>) -> Result<Arc<rayon::ThreadPool>, rayon::Thr
         .build()
         .map(Arc::new)
 }
+
+/// Bytes of memory of this machine; none where the system does not say.
+pub fn machine_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(1024 * kib)
+}

@@ -2,7 +2,10 @@
 //!
 //! `embedded:emoji/train-0000.tar` names a file of the embedded pack; anything else is a path on disk.
 
-use std::{fs, path::{Component, Path, PathBuf}};
+use std::{
+    fs,
+    path::{Component, Path, PathBuf},
+};
 
 use heddle_graph::source::Load;
 

@@ -67,7 +67,10 @@ pub fn load_model(file: &str, overrides: &[String]) -> Result<ModelGraph, Box<Br
 
 fn broken(sources: Sources, faults: [Option<Diagnostics>; 2]) -> Box<Broken> {
     let unreadable = || Diagnostic::new("the file cannot be read").into();
-    Box::new(Broken { diagnostics: Diagnostics::join(faults.into_iter().flatten()).unwrap_or_else(unreadable), sources })
+    Box::new(Broken {
+        diagnostics: Diagnostics::join(faults.into_iter().flatten()).unwrap_or_else(unreadable),
+        sources,
+    })
 }
 
 /// Builds the model graphs and the pipeline of a configuration; also used for every ablation and sweep cell.
@@ -103,9 +106,14 @@ fn wrong_parts(graph: &Graph<dyn Node>) -> Option<Diagnostics> {
             let from = graph.node(from);
             let missing = |of: &graph::Node<dyn Node>, part: &str| {
                 let model = of.spec.model().filter(|model| model.graph().find(part).is_none())?;
-                let nodes: Vec<&str> = model.graph().ids().map(|id| model.graph().node(id).name.as_str()).collect();
+                let nodes: Vec<&str> =
+                    model.graph().ids().map(|id| model.graph().node(id).name.as_str()).collect();
                 let message = format!("the model graph of `{}` has no node `{part}`", of.name);
-                Some(Diagnostic::new(message).at(edge.span).help(Some(format!("its nodes are {}", nodes.join(", ")))))
+                Some(
+                    Diagnostic::new(message)
+                        .at(edge.span)
+                        .help(Some(format!("its nodes are {}", nodes.join(", ")))),
+                )
             };
             match (&edge.label, &edge.part) {
                 (Some(label), part) => {
@@ -130,7 +138,9 @@ fn not_a_model(file: &ModelFile) -> Option<Diagnostic> {
     let is_pipeline = |kind: &str| KINDS.iter().any(|known| known.spec().name == kind);
     let all = file.nodes.values().all(|node| is_pipeline(&node.kind.0));
     let message = format!("`{}` is an experiment, but a model graph is needed", file.path);
-    all.then(|| Diagnostic::new(message).at(first.kind.1).label("nodes of experiments have no place in a model graph"))
+    all.then(|| {
+        Diagnostic::new(message).at(first.kind.1).label("nodes of experiments have no place in a model graph")
+    })
 }
 
 fn build_model(file: &ModelFile) -> Result<ModelGraph, Diagnostics> {
@@ -164,7 +174,8 @@ impl Project {
     /// The facts of every node in topological order, and the library of the files that they read.
     pub fn facts(&self, memo: Option<&Store>) -> Result<(Vec<Facts>, Library), LibraryError> {
         let mut library = Library::default();
-        let places: BTreeMap<NodeId, usize> = self.graph.ids().enumerate().map(|(place, id)| (id, place)).collect();
+        let places: BTreeMap<NodeId, usize> =
+            self.graph.ids().enumerate().map(|(place, id)| (id, place)).collect();
         let mut models: Vec<(*const ModelGraph, serde_json::Value)> = Vec::new();
         let mut facts = Vec::with_capacity(places.len());
         for id in self.graph.ids() {
@@ -200,7 +211,12 @@ impl Project {
     }
 
     fn inputs(&self, id: NodeId, places: &BTreeMap<NodeId, usize>) -> Vec<InputFact> {
-        let edges = self.graph.node(id).edges.iter().flat_map(|(port, edges)| edges.iter().map(move |edge| (port, edge)));
+        let edges = self
+            .graph
+            .node(id)
+            .edges
+            .iter()
+            .flat_map(|(port, edges)| edges.iter().map(move |edge| (port, edge)));
         edges
             .filter_map(|(port, edge)| match &edge.from {
                 Source::Node { id: from, port: output } => Some(InputFact {

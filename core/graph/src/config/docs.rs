@@ -2,6 +2,8 @@
 
 use serde_json::{Value as Json, json};
 
+use super::from_value::plural;
+
 /// A field of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FieldDoc {
@@ -97,7 +99,7 @@ impl FieldDoc {
 
     pub(super) fn map(name: &'static str, help: &'static str, ty: String, schema: Json) -> Self {
         let schema = json!({ "type": "object", "additionalProperties": schema });
-        Self::value(name, help, format!("table of {ty}s"), schema)
+        Self::value(name, help, format!("table of {}", plural(&ty)), schema)
     }
 
     pub(super) fn graph(name: &'static str, help: &'static str, required: bool) -> Self {

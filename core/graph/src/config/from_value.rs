@@ -44,6 +44,14 @@ fn with_article(noun: &str) -> String {
     format!("{article} {noun}")
 }
 
+/// `arrays of strings` for `array of strings`.
+pub(super) fn plural(noun: &str) -> String {
+    match noun.split_once(" of ") {
+        Some((head, rest)) => format!("{head}s of {rest}"),
+        None => format!("{noun}s"),
+    }
+}
+
 /// A type that a parameter can have.
 pub trait FromValue: Sized + 'static {
     /// Its name in docs and messages, singular, without an article: `integer`, `array of strings`.
@@ -214,7 +222,7 @@ impl FromValue for String {
 
 impl<T: FromValue> FromValue for Vec<T> {
     fn ty() -> String {
-        format!("array of {}s", T::ty())
+        format!("array of {}", plural(&T::ty()))
     }
 
     fn from_value(value: &Value) -> Result<Self, Wrong> {
@@ -239,7 +247,7 @@ impl<T: FromValue> FromValue for Vec<T> {
 
 impl<T: FromValue, const N: usize> FromValue for [T; N] {
     fn ty() -> String {
-        format!("array of {N} {}s", T::ty())
+        format!("array of {N} {}", plural(&T::ty()))
     }
 
     fn from_value(value: &Value) -> Result<Self, Wrong> {
@@ -265,7 +273,7 @@ impl<T: FromValue, const N: usize> FromValue for [T; N] {
 
 impl<T: FromValue> FromValue for IndexMap<String, T> {
     fn ty() -> String {
-        format!("table of {}s", T::ty())
+        format!("table of {}", plural(&T::ty()))
     }
 
     fn from_value(value: &Value) -> Result<Self, Wrong> {

@@ -30,7 +30,8 @@ type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 /// Runs the command.
 pub fn run(options: &ApplyOptions) -> Result<Exit, Failure> {
     let model = project::load_model(&options.graph, &options.set)?;
-    let pool = device::pool(options.threads.map(usize::from)).map_err(|error| Failure::Other(error.to_string()))?;
+    let pool =
+        device::pool(options.threads.map(usize::from)).map_err(|error| Failure::Other(error.to_string()))?;
     let tensors = pool.install(|| match options.precision {
         Precision::F32 => apply(options, &model, Cpu::default()),
         Precision::F64 => apply(options, &model, CpuF64::default()),
@@ -59,8 +60,11 @@ fn apply<B: Backend>(options: &ApplyOptions, model: &ModelGraph, backend: B) -> 
     let tensor_error = |error| Failure::Node(crate::exec::NodeError::Tensor(error));
     if loss.is_some() {
         let value = values.pop();
-        let Some(Value::Scalar(loss)) = value else { return Err(Failure::Other("the loss is not a scalar".into())) };
-        let (names, given): (Vec<&String>, Vec<Value<B>>) = inputs.iter().map(|(name, value)| (name, value.clone())).unzip();
+        let Some(Value::Scalar(loss)) = value else {
+            return Err(Failure::Other("the loss is not a scalar".into()));
+        };
+        let (names, given): (Vec<&String>, Vec<Value<B>>) =
+            inputs.iter().map(|(name, value)| (name, value.clone())).unzip();
         let (gradients, of_inputs) = backward_with(loss, &parameters, &given).map_err(tensor_error)?;
         for parameter in model.parameters() {
             if gradients.get(&parameter.name).is_some() {
@@ -87,7 +91,9 @@ fn outputs(options: &ApplyOptions, model: &ModelGraph) -> Result<Vec<(String, So
         let all: Vec<(String, Source)> =
             model.graph().outputs.iter().map(|(name, source)| (name.clone(), source.clone())).collect();
         if all.is_empty() && options.grad.is_none() {
-            return Err(Failure::Other("the graph names no `outputs`; choose some with --output node.port".into()));
+            return Err(Failure::Other(
+                "the graph names no `outputs`; choose some with --output node.port".into(),
+            ));
         }
         return Ok(all);
     }
@@ -101,11 +107,16 @@ fn outputs(options: &ApplyOptions, model: &ModelGraph) -> Result<Vec<(String, So
 fn find(model: &ModelGraph, name: &str, class: Option<Class>) -> Result<Source, Failure> {
     match model.output(name) {
         Some((source, ty)) if class.is_none_or(|class| ty.class == class) => Ok(source),
-        Some((_, ty)) => Err(Failure::Other(format!("`{name}` is {ty}, not a {}", class.map_or("value", Class::name)))),
+        Some((_, ty)) => {
+            Err(Failure::Other(format!("`{name}` is {ty}, not a {}", class.map_or("value", Class::name))))
+        }
         None => {
             let nodes = model.graph().ids().map(|id| model.graph().node(id).name.as_str());
             let known: Vec<&str> = model.graph().outputs.keys().map(String::as_str).chain(nodes).collect();
-            Err(Failure::Other(format!("there is no output `{name}`; there are {}, and their ports", known.join(", "))))
+            Err(Failure::Other(format!(
+                "there is no output `{name}`; there are {}, and their ports",
+                known.join(", ")
+            )))
         }
     }
 }
@@ -126,11 +137,14 @@ fn parameters<B: Backend>(
         .collect();
     let needed = model.graph().upstream(&ids);
     let specs = model.parameters().into_iter().filter(|parameter| needed.contains(&parameter.node));
-    let mut parameters = Parameters::init(specs.map(|parameter| (parameter.name, parameter.spec)), 0, backend)
-        .map_err(crate::exec::NodeError::from)?;
+    let mut parameters =
+        Parameters::init(specs.map(|parameter| (parameter.name, parameter.spec)), 0, backend)
+            .map_err(crate::exec::NodeError::from)?;
     let file = open(&options.weights)?;
     let from = options.weights.display().to_string();
-    load_published(model, &mut parameters, file.bytes(), &from, |parameter| needed.contains(&parameter.node))?;
+    load_published(model, &mut parameters, file.bytes(), &from, |parameter| {
+        needed.contains(&parameter.node)
+    })?;
     Ok(parameters)
 }
 
@@ -148,7 +162,8 @@ fn read_inputs<B: Backend>(
 ) -> Result<BTreeMap<String, Value<B>>, Failure> {
     let file = open(&options.inputs)?;
     let from = options.inputs.display();
-    let tensors = SafeTensors::deserialize(file.bytes()).map_err(|error| Failure::Other(format!("{from}: {error}")))?;
+    let tensors =
+        SafeTensors::deserialize(file.bytes()).map_err(|error| Failure::Other(format!("{from}: {error}")))?;
     let names = input_names(options, model)?;
     let needed = needed_inputs(model, wanted);
     let mut inputs = BTreeMap::new();
@@ -172,14 +187,18 @@ fn read_inputs<B: Backend>(
 
 /// A few tensors of a file that could be an input of this class and are no weights.
 fn candidates<'a>(tensors: &'a SafeTensors<'_>, class: Class, model: &ModelGraph) -> Vec<&'a str> {
-    let weights: BTreeSet<String> = model.parameters().into_iter().map(|parameter| parameter.published).collect();
+    let weights: BTreeSet<String> =
+        model.parameters().into_iter().map(|parameter| parameter.published).collect();
     let fits = |view: &TensorView<'_>| match (class, view.shape().len(), view.dtype()) {
         (Class::Text, 2, Dtype::I64 | Dtype::I32 | Dtype::U32) => true,
-        (Class::Image | Class::Map, 4, Dtype::F32 | Dtype::F64) => class == Class::Map || view.shape()[1] == 3,
+        (Class::Image | Class::Map, 4, Dtype::F32 | Dtype::F64) => {
+            class == Class::Map || view.shape()[1] == 3
+        }
         (Class::Sequence, 3, Dtype::F32 | Dtype::F64) | (Class::Vector, 2, Dtype::F32 | Dtype::F64) => true,
         _ => false,
     };
-    let fitting = |name: &&str| !weights.contains(*name) && tensors.tensor(name).is_ok_and(|view| fits(&view));
+    let fitting =
+        |name: &&str| !weights.contains(*name) && tensors.tensor(name).is_ok_and(|view| fits(&view));
     let mut names: Vec<&str> = tensors.names().into_iter().filter(fitting).collect();
     names.sort_unstable();
     names.truncate(5);
@@ -189,11 +208,15 @@ fn candidates<'a>(tensors: &'a SafeTensors<'_>, class: Class, model: &ModelGraph
 /// `--input INPUT=TENSOR` by input.
 fn input_names(options: &ApplyOptions, model: &ModelGraph) -> Result<BTreeMap<String, String>, Failure> {
     let parse = |text: &String| {
-        let (input, tensor) =
-            text.split_once('=').ok_or_else(|| Failure::Other(format!("`--input {text}`: expected INPUT=TENSOR")))?;
+        let (input, tensor) = text
+            .split_once('=')
+            .ok_or_else(|| Failure::Other(format!("`--input {text}`: expected INPUT=TENSOR")))?;
         if !model.graph().inputs.contains_key(input) {
             let known: Vec<&str> = model.graph().inputs.keys().map(String::as_str).collect();
-            return Err(Failure::Other(format!("the graph has no input `{input}`; it has {}", known.join(", "))));
+            return Err(Failure::Other(format!(
+                "the graph has no input `{input}`; it has {}",
+                known.join(", ")
+            )));
         }
         Ok((input.to_owned(), tensor.to_owned()))
     };
@@ -219,7 +242,12 @@ fn needed_inputs(model: &ModelGraph, wanted: &[Source]) -> BTreeSet<String> {
     needed
 }
 
-fn read_value<B: Backend>(view: &TensorView<'_>, class: Class, backend: &B, tape: &Tape<B>) -> Result<Value<B>, String> {
+fn read_value<B: Backend>(
+    view: &TensorView<'_>,
+    class: Class,
+    backend: &B,
+    tape: &Tape<B>,
+) -> Result<Value<B>, String> {
     let shape = view.shape().to_vec();
     if class == Class::Text {
         let [batch, len] = *shape else { return Err(format!("token ids are [B, T], not {shape:?}")) };
@@ -238,7 +266,9 @@ fn read_value<B: Backend>(view: &TensorView<'_>, class: Class, backend: &B, tape
 fn floats(view: &TensorView<'_>) -> Result<Vec<f32>, String> {
     let bytes = view.data();
     match view.dtype() {
-        Dtype::F32 => Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
+        Dtype::F32 => {
+            Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        }
         Dtype::F64 => Ok(bytes
             .chunks_exact(8)
             .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
@@ -254,8 +284,12 @@ fn integers(view: &TensorView<'_>) -> Result<Vec<u32>, String> {
             .chunks_exact(8)
             .map(|b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))
             .collect(),
-        Dtype::I32 => bytes.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]]).into()).collect(),
-        Dtype::U32 => bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]).into()).collect(),
+        Dtype::I32 => {
+            bytes.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]]).into()).collect()
+        }
+        Dtype::U32 => {
+            bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]).into()).collect()
+        }
         other => return Err(format!("expected I64, I32 or U32, found {other:?}")),
     };
     wide.into_iter().map(|id| u32::try_from(id).map_err(|_| format!("{id} is no token id"))).collect()

@@ -72,7 +72,10 @@ fn verify(store: &Store) -> Result<Exit, Failure> {
     for damage in &damages {
         output::result(&damage.to_string());
     }
-    output::result(&format!("{} damaged and dropped; run the experiment again to make them anew", damages.len()));
+    output::result(&format!(
+        "{} damaged and dropped; run the experiment again to make them anew",
+        damages.len()
+    ));
     Ok(Exit::Different)
 }
 

@@ -35,7 +35,9 @@ pub fn run(options: &CheckOptions) -> Result<Exit, Failure> {
         }
     }
     if options.json {
-        output::result(&serde_json::to_string_pretty(&documents).map_err(|error| Failure::Other(error.to_string()))?);
+        output::result(
+            &serde_json::to_string_pretty(&documents).map_err(|error| Failure::Other(error.to_string()))?,
+        );
     }
     Ok(exit)
 }
@@ -46,12 +48,16 @@ struct Checked {
 }
 
 fn check(file: &str, set: &[String]) -> Result<Checked, Box<Broken>> {
-    let text = files::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let text =
+        files::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     match file_kind(&text) {
         FileKind::ModelGraph => {
             let model = project::load_model(file, set)?;
             let (table, json) = sizes(&model);
-            Ok(Checked { text: format!("{file}: correct\n{table}\n"), json: json!({ "file": file, "model": json }) })
+            Ok(Checked {
+                text: format!("{file}: correct\n{table}\n"),
+                json: json!({ "file": file, "model": json }),
+            })
         }
         FileKind::Experiment => {
             let project = project::load(file, set)?;
@@ -114,12 +120,14 @@ fn sizes(model: &ModelGraph) -> (String, Json) {
     let sizes = model.sizes();
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["node", "kind", "parameters", "GMACs per record"]);
-    let show_macs = |macs: Option<u64>| macs.map_or("?".to_owned(), |macs| format!("{:.3}", macs as f64 / 1e9));
+    let show_macs =
+        |macs: Option<u64>| macs.map_or("?".to_owned(), |macs| format!("{:.3}", macs as f64 / 1e9));
     for size in sizes.iter().filter(|size| size.parameters > 0 || size.macs.is_some_and(|macs| macs > 0)) {
         table.add_row([size.node.clone(), size.kind.clone(), grouped(size.parameters), show_macs(size.macs)]);
     }
     let parameters: u64 = sizes.iter().map(|size| size.parameters).sum();
-    let macs: Option<u64> = sizes.iter().filter(|size| size.kind.starts_with("model.")).map(|size| size.macs).sum();
+    let macs: Option<u64> =
+        sizes.iter().filter(|size| size.kind.starts_with("model.")).map(|size| size.macs).sum();
     table.add_row(["total".to_owned(), String::new(), grouped(parameters), show_macs(macs)]);
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -132,7 +140,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -146,6 +154,9 @@ mod tests {
 
     #[test]
     fn digits_are_grouped_by_three() {
-        assert_eq!([0, 12, 123, 1234, 5_902_793_600].map(grouped), ["0", "12", "123", "1,234", "5,902,793,600"]);
+        assert_eq!(
+            [0, 12, 123, 1234, 5_902_793_600].map(grouped),
+            ["0", "12", "123", "1,234", "5,902,793,600"]
+        );
     }
 }

@@ -24,7 +24,9 @@ fn predicted(plan: &Plan) -> String {
 
 /// The plan, a line a node.
 pub fn table(plan: &Plan) -> String {
-    let width = |text: fn(&NodePlan) -> &str| plan.nodes.iter().map(|node| text(node).chars().count()).max().unwrap_or(0);
+    let width = |text: fn(&NodePlan) -> &str| {
+        plan.nodes.iter().map(|node| text(node).chars().count()).max().unwrap_or(0)
+    };
     let (names, kinds) = (width(|node| &node.name), width(|node| &node.kind));
     let mut lines = Vec::with_capacity(plan.nodes.len() + 1);
     for node in &plan.nodes {

@@ -11,7 +11,9 @@ use crate::{files, project};
 
 /// Runs the command.
 pub fn run(options: &GraphOptions) -> Result<Exit, Failure> {
-    let text = files::read(&options.file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let text = files::read(&options.file)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default();
     let drawing = match file_kind(&text) {
         FileKind::Experiment => {
             let project = project::load(&options.file, &options.set)?;

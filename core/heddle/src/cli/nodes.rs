@@ -50,9 +50,10 @@ fn find(name: &str) -> Result<KindDoc, Failure> {
     }
     let (mut known, model) = specs();
     known.extend(model);
-    let nearest = known.iter().map(|spec| spec.name).max_by(|a, b| {
-        strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name))
-    });
+    let nearest = known
+        .iter()
+        .map(|spec| spec.name)
+        .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
     let hint = nearest.map_or(String::new(), |nearest| format!("; did you mean `{nearest}`?"));
     Err(Failure::Other(format!("there is no kind `{name}`{hint}")))
 }
@@ -60,7 +61,8 @@ fn find(name: &str) -> Result<KindDoc, Failure> {
 /// The documentation of one kind, as `heddle nodes KIND` prints it.
 pub fn page(doc: &KindDoc) -> String {
     let spec = &doc.spec;
-    let mut text = format!("{} (version {})\n{}\n\n{}\n", spec.name, spec.version, spec.summary, wrap(spec.details));
+    let mut text =
+        format!("{} (version {})\n{}\n\n{}\n", spec.name, spec.version, spec.summary, wrap(spec.details));
     if !doc.inputs.is_empty() {
         text.push_str("\nInputs\n");
         for port in &doc.inputs {

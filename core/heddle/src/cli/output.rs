@@ -39,7 +39,9 @@ pub fn init(common: &Common) {
         Color::Never => false,
     };
     let _ = MANNER.set(Manner { quiet: common.quiet, color });
-    let filter = EnvFilter::try_from_env("HEDDLE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    // Who asks for JSON wants the spans of the nodes; people see progress lines for that. sled speaks at `info` too.
+    let usual = if common.log == LogFormat::Json { "info,sled=warn" } else { "warn" };
+    let filter = EnvFilter::try_from_env("HEDDLE_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     // Fails only if a subscriber exists already, as when a test calls `main` twice.

@@ -35,7 +35,11 @@ pub fn run(options: &PlanOptions, common: &Common) -> Result<Exit, Failure> {
     let project = project::load(&target.file, &target.set)?;
     let home = home::of_experiment(common, &target.file);
     let store = match home.join("cache").is_dir() {
-        true => Some(Store::open(&home, &format!("plan {}", target.file), if target.wait { Wait::Yes } else { Wait::No })?),
+        true => Some(Store::open(
+            &home,
+            &format!("plan {}", target.file),
+            if target.wait { Wait::Yes } else { Wait::No },
+        )?),
         false => None,
     };
     let (facts, _) = project.facts(store.as_ref())?;
@@ -53,7 +57,9 @@ pub fn run(options: &PlanOptions, common: &Common) -> Result<Exit, Failure> {
             "predicted_for_all": complete,
             "nodes": plan.nodes,
         });
-        output::result(&serde_json::to_string_pretty(&document).map_err(|error| Failure::Other(error.to_string()))?);
+        output::result(
+            &serde_json::to_string_pretty(&document).map_err(|error| Failure::Other(error.to_string()))?,
+        );
     } else {
         output::result(&explain::table(&plan));
     }

@@ -1,11 +1,6 @@
 //! `heddle run`: executes an experiment and shows what came out.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
 
 use heddle_cache::Wait;
 use heddle_graph::{graph::Class, plan};
@@ -36,9 +31,13 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
     let wait = if target.wait { Wait::Yes } else { Wait::No };
     let store = Store::open(&home, &format!("run {}", target.file), wait)?;
     let (facts, library) = project.facts(Some(&store))?;
-    let (wanted, forced) = (project.places(&target.nodes)?, if target.force.is_empty() { Default::default() } else { project.places(&target.force)? });
+    let (wanted, forced) = (
+        project.places(&target.nodes)?,
+        if target.force.is_empty() { Default::default() } else { project.places(&target.force)? },
+    );
     let plan = plan::build(&facts, &wanted, &forced, &store);
     output::note(&explain::summary(&plan));
+    check_memory(&project, &plan)?;
 
     let threads = options.threads.map(usize::from).or(settings.threads);
     let pool = device::pool(threads).map_err(|error| Failure::Other(format!("starting threads: {error}")))?;
@@ -65,6 +64,7 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
     let execution = Execution {
         graph: project.graph.clone(),
         facts: Arc::new(facts),
+        forced,
         store: store.clone(),
         library: Arc::new(library),
         pool,
@@ -87,6 +87,31 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
     conclude(&record, &dir, &tables, outcome)
 }
 
+/// Refuses a plan with a node that cannot fit `[run] memory`, or else the machine's.
+fn check_memory(project: &Project, plan: &plan::Plan) -> Result<(), Failure> {
+    let asked = project.experiment.run.memory.map(|limit| (limit, "`[run] memory` allows"));
+    let there = || device::machine_memory().map(|limit| (limit, "this machine has"));
+    let Some((limit, whose)) = asked.or_else(there) else { return Ok(()) };
+    let running = project
+        .graph
+        .ids()
+        .zip(&plan.nodes)
+        .filter(|(_, node)| matches!(node.action, plan::Action::Run { .. }));
+    for (id, node) in running {
+        let needed = project.graph.node(id).spec.memory_bytes();
+        if needed > limit {
+            let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+            return Err(Failure::Other(format!(
+                "node `{}` needs at least {:.1} GiB for its model, {whose} {:.1} GiB; nothing was run",
+                node.name,
+                gib(needed),
+                gib(limit)
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Starts the asynchronous part: the scheduler, the progress display and the watch for Ctrl-C.
 fn drive(
     execution: Execution,
@@ -106,7 +131,9 @@ fn drive(
                     // The second Ctrl-C does not wait for a step to end; the cache bears being killed.
                     std::process::exit(130);
                 }
-                output::note("stopping at the next step; what is finished is kept (Ctrl-C again to stop at once)");
+                output::note(
+                    "stopping at the next step; what is finished is kept (Ctrl-C again to stop at once)",
+                );
                 cancel.cancel();
             }
         });
@@ -121,7 +148,12 @@ fn drive(
 }
 
 /// Writes the artifacts of the run as files, notes the metrics in the record, and returns the tables to show.
-fn deliver(project: &Project, store: &Store, record: &mut RunRecord, dir: &Path) -> Result<Vec<String>, Failure> {
+fn deliver(
+    project: &Project,
+    store: &Store,
+    record: &mut RunRecord,
+    dir: &Path,
+) -> Result<Vec<String>, Failure> {
     let folder = dir.join("artifacts");
     std::fs::create_dir_all(&folder).map_err(Failure::io("making the artifacts folder"))?;
     let mut tables = Vec::new();
@@ -156,15 +188,23 @@ fn conclude(record: &RunRecord, dir: &Path, tables: &[String], outcome: Outcome)
     let kept = format!("artifacts: {}", dir.join("artifacts").display());
     match outcome {
         Outcome::Done if ran == 0 => {
-            output::note(&format!("nothing to do: all {hits} nodes are in the cache ({:.1} s)\n{kept}", record.seconds));
+            output::note(&format!(
+                "nothing to do: all {hits} nodes are in the cache ({:.1} s)\n{kept}",
+                record.seconds
+            ));
             Ok(Exit::Done)
         }
         Outcome::Done => {
-            output::note(&format!("done: {ran} ran, {hits} from the cache ({:.1} s)\n{kept}", record.seconds));
+            output::note(&format!(
+                "done: {ran} ran, {hits} from the cache ({:.1} s)\n{kept}",
+                record.seconds
+            ));
             Ok(Exit::Done)
         }
         Outcome::Interrupted => {
-            output::note(&format!("interrupted: {ran} finished and kept, {hits} from the cache; run again to go on"));
+            output::note(&format!(
+                "interrupted: {ran} finished and kept, {hits} from the cache; run again to go on"
+            ));
             Ok(Exit::Interrupted)
         }
         Outcome::Failed => {

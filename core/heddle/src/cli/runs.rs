@@ -94,7 +94,10 @@ fn show(record: &RunRecord, runs: &RunsDir) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["node", "kind", "state", "time", "artifacts", "why"]);
     for node in &record.nodes {
-        let state = serde_json::to_value(node.state).ok().and_then(|s| s.as_str().map(str::to_owned)).unwrap_or_default();
+        let state = serde_json::to_value(node.state)
+            .ok()
+            .and_then(|s| s.as_str().map(str::to_owned))
+            .unwrap_or_default();
         let outputs: Vec<String> =
             node.outputs.iter().map(|(port, out)| format!("{port} {}", out.digest.short())).collect();
         let time = if node.seconds > 0.0 { duration(node.seconds) } else { String::new() };

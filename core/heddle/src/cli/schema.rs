@@ -18,6 +18,8 @@ pub fn run(options: &SchemaOptions) -> Result<Exit, Failure> {
         SchemaOf::Experiment => schema::experiment(KINDS, &Models::default()),
         SchemaOf::Model => schema::model_graph(MODEL_KINDS, &()),
     };
-    output::result(&serde_json::to_string_pretty(&document).map_err(|error| Failure::Other(error.to_string()))?);
+    output::result(
+        &serde_json::to_string_pretty(&document).map_err(|error| Failure::Other(error.to_string()))?,
+    );
     Ok(Exit::Done)
 }

@@ -35,7 +35,9 @@ pub enum LibraryError {
         reason: String,
     },
     /// A record names a shard that no file of this experiment has.
-    #[error("no file of this experiment has the content of shard `{name}` ({digest}); was it moved or changed?")]
+    #[error(
+        "no file of this experiment has the content of shard `{name}` ({digest}); was it moved or changed?"
+    )]
     Unknown {
         /// The shard's file name when it was scanned.
         name: String,

@@ -6,10 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use heddle_graph::{
-    digest::Digest,
-    plan::Facts,
-};
+use heddle_graph::{digest::Digest, plan::Facts};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 

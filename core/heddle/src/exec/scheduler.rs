@@ -14,7 +14,7 @@ use std::{
 use heddle_graph::{
     digest::Digest,
     graph::{Graph, NodeId},
-    plan::{Action, Facts, KeyParts, Known, Plan, RunReason, Trace},
+    plan::{Action, Facts, KeyParts, Known, Plan, Trace},
 };
 use indexmap::IndexMap;
 use tokio::{
@@ -48,6 +48,8 @@ pub struct Execution {
     pub graph: Arc<Graph<dyn Node>>,
     /// What the graph and the files say of them.
     pub facts: Arc<Vec<Facts>>,
+    /// Places of the nodes that run although they are in the cache.
+    pub forced: BTreeSet<usize>,
     /// The cache.
     pub store: Store,
     /// Files by digest.
@@ -115,7 +117,15 @@ impl Execution {
                 Some(Err(error)) => {
                     let index = indices[&error.id()];
                     let error = format!("internal error, please report it: {error}");
-                    self.end(Ended { index, why: String::new(), seconds: 0.0, result: Err(Stopped::Failed(error)) }, &mut walk);
+                    self.end(
+                        Ended {
+                            index,
+                            why: String::new(),
+                            seconds: 0.0,
+                            result: Err(Stopped::Failed(error)),
+                        },
+                        &mut walk,
+                    );
                 }
             }
         }
@@ -132,11 +142,13 @@ impl Execution {
     ) -> Option<impl Future<Output = Ended> + Send + 'static> {
         let facts = &self.facts[index];
         let id = self.graph.ids().nth(index)?;
-        let digests: Vec<Digest> = facts.inputs.iter().map(|input| walk.output(input.from, &input.output)).collect();
+        let digests: Vec<Digest> =
+            facts.inputs.iter().map(|input| walk.output(input.from, &input.output)).collect();
         let parts = KeyParts::new(facts, &digests);
         let planned = &plan.nodes[index].action;
-        let forced = matches!(planned, Action::Run { reason: RunReason::Forced, .. });
-        if !forced && let Some(trace) = self.hit(&parts) {
+        if !self.forced.contains(&index)
+            && let Some(trace) = self.hit(&parts)
+        {
             self.note_hit(index, trace, walk);
             return None;
         }
@@ -194,7 +206,8 @@ impl Execution {
             tracing::warn!(node = %facts.name, %error, "the hit could not be noted");
         }
         self.events.send(Event::Hit { node: facts.name.clone() });
-        let record = NodeRecord::new(facts, NodeState::Hit, 0.0, String::new()).with_trace(&trace, &self.store);
+        let record =
+            NodeRecord::new(facts, NodeState::Hit, 0.0, String::new()).with_trace(&trace, &self.store);
         walk.done(index, trace.outputs, record);
     }
 
@@ -204,8 +217,10 @@ impl Execution {
         let node = facts.name.clone();
         match result {
             Ok(trace) => {
-                let record = NodeRecord::new(facts, NodeState::Ran, seconds, why).with_trace(&trace, &self.store);
-                let outputs = record.outputs.iter().map(|(port, out)| (port.clone(), out.digest, out.bytes)).collect();
+                let record =
+                    NodeRecord::new(facts, NodeState::Ran, seconds, why).with_trace(&trace, &self.store);
+                let outputs =
+                    record.outputs.iter().map(|(port, out)| (port.clone(), out.digest, out.bytes)).collect();
                 self.events.send(Event::Finished { node, seconds, outputs });
                 walk.done(index, trace.outputs, record);
             }
@@ -252,7 +267,8 @@ impl Walk {
     }
 
     fn output(&self, from: usize, port: &str) -> Digest {
-        let outputs = self.outputs[from].as_ref().expect("a node starts after all its upstream nodes are done");
+        let outputs =
+            self.outputs[from].as_ref().expect("a node starts after all its upstream nodes are done");
         outputs[port]
     }
 
@@ -269,12 +285,15 @@ impl Walk {
 
     /// Nodes that never started are recorded as skipped.
     fn finish(self, facts: &[Facts], cancel: &CancellationToken) -> (Outcome, Vec<NodeRecord>) {
-        let left = self.ready.iter().count() + self.waiting.iter().filter(|count| **count > 0).count();
+        let left = self.ready.len() + self.waiting.iter().filter(|count| **count > 0).count();
         let interrupted = cancel.is_cancelled() && left > 0;
         let outcome = self.stop.unwrap_or(if interrupted { Outcome::Interrupted } else { Outcome::Done });
         let skipped = |facts| NodeRecord::new(facts, NodeState::Skipped, 0.0, String::new());
-        let records =
-            self.records.into_iter().zip(facts).map(|(record, facts)| record.unwrap_or_else(|| skipped(facts)));
+        let records = self
+            .records
+            .into_iter()
+            .zip(facts)
+            .map(|(record, facts)| record.unwrap_or_else(|| skipped(facts)));
         (outcome, records.collect())
     }
 }

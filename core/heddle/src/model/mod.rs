@@ -64,7 +64,8 @@ pub struct Parameter {
 impl ModelGraph {
     /// Builds the modules of a sealed graph.
     pub fn new(graph: Graph<dyn ModelNode>) -> Self {
-        let modules = graph.ids().map(|id| (id, graph.node(id).spec.module(&inputs(graph.node(id))))).collect();
+        let modules =
+            graph.ids().map(|id| (id, graph.node(id).spec.module(&inputs(graph.node(id))))).collect();
         Self { graph, modules }
     }
 
@@ -130,6 +131,7 @@ impl ModelGraph {
 /// The types that arrive at a node, from its edges.
 fn inputs(node: &Node<dyn ModelNode>) -> Inputs {
     let ports: Vec<InPort> = node.spec.inputs();
-    let types = |name: &str| node.edges.get(name).map(|edges| edges.iter().map(|edge| edge.ty.clone()).collect());
+    let types =
+        |name: &str| node.edges.get(name).map(|edges| edges.iter().map(|edge| edge.ty.clone()).collect());
     Inputs { ports: ports.iter().filter_map(|port| Some((port.name, types(port.name)?))).collect() }
 }

@@ -48,7 +48,9 @@ impl<B: Backend> Pass<'_, B> {
         let ports = self.ports(wanted);
         let mut values: BTreeMap<(NodeId, String), Value<B>> = BTreeMap::new();
         let fetch = |values: &BTreeMap<(NodeId, String), Value<B>>, source: &Source| match source {
-            Source::Input(name) => inputs.get(name).cloned().ok_or_else(|| RunError::MissingInput(name.clone())),
+            Source::Input(name) => {
+                inputs.get(name).cloned().ok_or_else(|| RunError::MissingInput(name.clone()))
+            }
             Source::Node { id, port } => {
                 Ok(values.get(&(*id, port.clone())).cloned().expect("nodes run in topological order"))
             }
@@ -59,7 +61,8 @@ impl<B: Backend> Pass<'_, B> {
             // Each node draws from a stream of its own.
             let seed = self.seed.wrapping_add((place as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let scope = self.parameters.scope(format!("{}/", node.name));
-            let mut cx = Forward::new(self.parameters.backend(), scope, self.mode, seed).with_tape(&self.tape);
+            let mut cx =
+                Forward::new(self.parameters.backend(), scope, self.mode, seed).with_tape(&self.tape);
             for (port, edges) in &node.edges {
                 for edge in edges {
                     cx = cx.input(*port, fetch(&values, &edge.from)?);

@@ -28,9 +28,19 @@ impl ModelGraph {
         let of = |id: NodeId| {
             let node = self.graph.node(id);
             let parameters = self.modules[&id].parameters().iter().map(|spec| spec.len() as u64).sum();
-            Size { node: node.name.clone(), kind: node.kind.name.to_owned(), parameters, macs: node_macs(self, id) }
+            Size {
+                node: node.name.clone(),
+                kind: node.kind.name.to_owned(),
+                parameters,
+                macs: node_macs(self, id),
+            }
         };
         self.graph.ids().map(of).collect()
+    }
+
+    /// Number of parameters.
+    pub fn count_parameters(&self) -> u64 {
+        self.parameters().iter().map(|parameter| parameter.spec.len() as u64).sum()
     }
 
     /// Multiply-adds of one record's forward pass through the nodes that `of` names and everything upstream.

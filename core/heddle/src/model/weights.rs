@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use heddle_tensor::{Backend, Parameters, TensorError, parameter::{LoadOptions, LoadReport, WeightsError as FileError}};
+use heddle_tensor::{
+    Backend, Parameters, TensorError,
+    parameter::{LoadOptions, LoadReport, WeightsError as FileError},
+};
 use safetensors::SafeTensors;
 
 use super::{ModelGraph, Parameter};
@@ -64,7 +67,8 @@ pub fn load_published<B: Backend>(
     only: impl Fn(&Parameter) -> bool,
 ) -> Result<LoadReport, WeightsError> {
     let wanted = model.parameters().into_iter().filter(|parameter| only(parameter));
-    let keys: BTreeMap<String, String> = wanted.map(|parameter| (parameter.name, parameter.published)).collect();
+    let keys: BTreeMap<String, String> =
+        wanted.map(|parameter| (parameter.name, parameter.published)).collect();
     load(parameters, bytes, from, &keys)
 }
 
@@ -113,8 +117,11 @@ fn load<B: Backend>(
 
 /// heddle's names of the parameters in a file that heddle wrote; empty for other files.
 fn names_in(bytes: &[u8], from: &str) -> Result<BTreeMap<String, String>, WeightsError> {
-    let format = |error: String| WeightsError::File { from: from.to_owned(), error: FileError::Format(error) };
+    let format =
+        |error: String| WeightsError::File { from: from.to_owned(), error: FileError::Format(error) };
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| format(error.to_string()))?;
     let text = header.metadata().as_ref().and_then(|metadata| metadata.get(NAMES).cloned());
-    text.map_or(Ok(BTreeMap::new()), |text| serde_json::from_str(&text).map_err(|error| format(error.to_string())))
+    text.map_or(Ok(BTreeMap::new()), |text| {
+        serde_json::from_str(&text).map_err(|error| format(error.to_string()))
+    })
 }

@@ -73,7 +73,8 @@ pub const FEATURES: &str = "features";
 /// The features artifact of a node that also has records: one normalised row a record.
 pub fn features_of(cx: &RunContext<'_>, records: &Records) -> Result<Rows, NodeError> {
     let artifact = cx.input("features")?;
-    let failed = |reason: String| NodeError::Artifact { from: artifact.from.clone(), expected: "features", reason };
+    let failed =
+        |reason: String| NodeError::Artifact { from: artifact.from.clone(), expected: "features", reason };
     let file = SafeTensors::deserialize(&artifact.bytes).map_err(|error| failed(error.to_string()))?;
     let tensor = file.tensor(FEATURES).map_err(|error| failed(error.to_string()))?;
     let [rows, width] = *tensor.shape() else { return Err(failed(format!("shape {:?}", tensor.shape()))) };
@@ -92,7 +93,8 @@ pub fn features_of(cx: &RunContext<'_>, records: &Records) -> Result<Rows, NodeE
 
 /// The ports of a node that compares image features with texts.
 pub fn text_ports(records_help: &'static str) -> Vec<InPort> {
-    let port = |name, class, place, help| InPort { name, classes: vec![class], arity: Arity::One, place, help };
+    let port =
+        |name, class, place, help| InPort { name, classes: vec![class], arity: Arity::One, place, help };
     vec![
         port("records", Class::Records, Place::In, records_help),
         port("features", Class::Features, Place::In, "image features of the same records, from `features`"),
@@ -116,10 +118,10 @@ impl TextSide {
     /// Reads `graph`, `output`, `languages` and `batch`.
     pub fn read(r: &mut Reader<'_>, models: &Models) -> Self {
         let graph = models.get(r.required_graph("graph", "the model graph whose text tower is used"));
-        let output: String = r
-            .field("output", "the graph's output that embeds a text")
-            .or("text_embeds".to_owned());
-        let languages: Vec<String> = r.field("languages", "text columns of the records, one a language").or(vec!["en".to_owned()]);
+        let output: String =
+            r.field("output", "the graph's output that embeds a text").or("text_embeds".to_owned());
+        let languages: Vec<String> =
+            r.field("languages", "text columns of the records, one a language").or(vec!["en".to_owned()]);
         let batch = r
             .field("batch", "texts a pass")
             .min(1)
@@ -161,10 +163,14 @@ pub fn check_output(r: &mut Reader<'_>, graph: &ModelGraph, output: &str, class:
     match graph.output(output) {
         None => {
             let help = format!("the graph's outputs are {}", known.join(", "));
-            r.error("output", &format!("the model graph has no output `{output}`"), Some(&help));
+            r.error("output", format!("the model graph has no output `{output}`"), Some(&help));
         }
         Some((source, _)) if input_of(graph, &source, class).is_none() => {
-            r.error("output", &format!("`{output}` does not come from exactly one {} input", class.name()), None);
+            r.error(
+                "output",
+                format!("`{output}` does not come from exactly one {} input", class.name()),
+                None,
+            );
         }
         Some(_) => {}
     }
@@ -194,7 +200,9 @@ pub fn input_of(graph: &ModelGraph, source: &Source, class: Class) -> Option<Str
 pub fn check_vocabulary(graph: &ModelGraph, inputs: &Inputs) -> Result<(), Mismatch> {
     let size = inputs.get("tokenizer").and_then(|ty| ty.shape.first().and_then(Dim::known));
     let Some(size) = size else { return Ok(()) };
-    for parameter in graph.parameters().iter().filter(|parameter| parameter.name.ends_with("embed_tokens.weight")) {
+    for parameter in
+        graph.parameters().iter().filter(|parameter| parameter.name.ends_with("embed_tokens.weight"))
+    {
         if parameter.spec.shape[0] < size {
             return Err(Mismatch {
                 port: Some("tokenizer"),
@@ -228,31 +236,55 @@ pub struct Tower<B: Backend> {
 
 impl<B: Backend> Tower<B> {
     /// Loads the weights of the nodes that the output depends on, and of no others.
-    pub fn load(model: Arc<ModelGraph>, output: &str, weights: &Artifact, backend: B) -> Result<Self, NodeError> {
-        let (source, _) = model.output(output).ok_or_else(|| NodeError::Other(format!("the model graph has no output `{output}`")))?;
+    pub fn load(
+        model: Arc<ModelGraph>,
+        output: &str,
+        weights: &Artifact,
+        backend: B,
+    ) -> Result<Self, NodeError> {
+        let (source, _) = model
+            .output(output)
+            .ok_or_else(|| NodeError::Other(format!("the model graph has no output `{output}`")))?;
         let needed = match &source {
             Source::Node { id, .. } => model.graph().upstream(&[*id]),
             Source::Input(_) => Default::default(),
         };
         let specs = model.parameters().into_iter().filter(|parameter| needed.contains(&parameter.node));
-        let mut parameters = Parameters::init(specs.map(|parameter| (parameter.name, parameter.spec)), 0, &backend)?;
+        let mut parameters =
+            Parameters::init(specs.map(|parameter| (parameter.name, parameter.spec)), 0, &backend)?;
         let from = format!("the artifact of `{}`", weights.from);
-        load_published(&model, &mut parameters, &weights.bytes, &from, |parameter| needed.contains(&parameter.node))
-            .map_err(weights_error)?;
+        load_published(&model, &mut parameters, &weights.bytes, &from, |parameter| {
+            needed.contains(&parameter.node)
+        })
+        .map_err(weights_error)?;
         Ok(Self { model, parameters, source })
     }
 
     /// The value of the output for one value on one input.
     fn run(&self, input: &str, value: Value<B>) -> Result<HostTensor, NodeError> {
-        let pass = Pass { model: &self.model, parameters: &self.parameters, mode: Mode::Eval, seed: 0, tape: Tape::off() };
+        let pass = Pass {
+            model: &self.model,
+            parameters: &self.parameters,
+            mode: Mode::Eval,
+            seed: 0,
+            tape: Tape::off(),
+        };
         let inputs = BTreeMap::from([(input.to_owned(), value)]);
-        let mut values = pass.run(&inputs, std::slice::from_ref(&self.source)).map_err(|error| NodeError::Other(error.to_string()))?;
+        let mut values = pass
+            .run(&inputs, std::slice::from_ref(&self.source))
+            .map_err(|error| NodeError::Other(error.to_string()))?;
         Ok(values.remove(0).to_host()?)
     }
 
     /// The features of all records' images; broken images are an error beyond the records' limit, and a row of
     /// zeros below it, named in the second part.
-    pub fn images(&self, cx: &RunContext<'_>, records: &Records, shards: &Shards, batch: usize) -> Result<(HostTensor, Vec<String>), NodeError> {
+    pub fn images(
+        &self,
+        cx: &RunContext<'_>,
+        records: &Records,
+        shards: &Shards,
+        batch: usize,
+    ) -> Result<(HostTensor, Vec<String>), NodeError> {
         let input = input_of(&self.model, &self.source, Class::Image).ok_or_else(no_graph)?;
         let spec = &records.settings.image;
         let [height, width] = spec.size.map(|side| side as usize);
@@ -266,7 +298,8 @@ impl<B: Backend> Tower<B> {
             let images: Vec<Result<Vec<f32>, String>> = chunk
                 .par_iter()
                 .map(|record| {
-                    let image = load_image(record, shards, spec, &limits).map_err(|skipped| skipped.to_string())?;
+                    let image =
+                        load_image(record, shards, spec, &limits).map_err(|skipped| skipped.to_string())?;
                     Ok(image.tensor(spec))
                 })
                 .collect();

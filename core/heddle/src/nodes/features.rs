@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use heddle_graph::{
     config::Reader,
-    graph::{Arity, Class, Dim, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType},
+    graph::{
+        Arity, Class, Dim, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType,
+    },
 };
 use heddle_tensor::{Cpu, parameter::to_safetensors};
 
@@ -43,7 +45,8 @@ impl Kind<dyn Node, Models> for Features {
 
     fn read(&self, r: &mut Reader<'_>, models: &Models) -> Box<dyn Node> {
         let graph = models.get(r.required_graph("graph", "the model graph that is run"));
-        let output: String = r.field("output", "the graph's output that is exported").or("image_embeds".to_owned());
+        let output: String =
+            r.field("output", "the graph's output that is exported").or("image_embeds".to_owned());
         let batch = r
             .field("batch", "records a pass")
             .min(1)
@@ -59,7 +62,8 @@ impl Kind<dyn Node, Models> for Features {
 
 impl NodeSpec for Export {
     fn inputs(&self) -> Vec<InPort> {
-        let port = |name, class, place, help| InPort { name, classes: vec![class], arity: Arity::One, place, help };
+        let port =
+            |name, class, place, help| InPort { name, classes: vec![class], arity: Arity::One, place, help };
         vec![
             port("records", Class::Records, Place::In, "records whose images are embedded"),
             port("weights", Class::Weights, Place::Key, "weights of the graph, from a training stage"),
@@ -123,4 +127,3 @@ impl Node for Export {
         Ok(Outputs::from([("features".to_owned(), to_safetensors(&tensors, &metadata))]))
     }
 }
-

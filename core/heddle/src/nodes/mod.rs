@@ -47,6 +47,11 @@ pub trait Node: NodeSpec + Send + Sync {
         None
     }
 
+    /// Bytes that it needs at the least while it runs: weights, and in training gradients and moments.
+    fn memory_bytes(&self) -> u64 {
+        self.model().map_or(0, |model| 4 * model.count_parameters())
+    }
+
     /// Runs it: bytes per output port.
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError>;
 }

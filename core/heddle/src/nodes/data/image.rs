@@ -51,7 +51,11 @@ pub fn read_image(r: &mut Reader<'_>) -> ImageSpec {
             "resize",
             "how a picture becomes that size",
             &[
-                ("square", Resize::Square, "to the size directly, whatever its shape (retrieval, captioning)"),
+                (
+                    "square",
+                    Resize::Square,
+                    "to the size directly, whatever its shape (retrieval, captioning)",
+                ),
                 ("short-side", Resize::ShortSide, "short side to the size, then the centre (classification)"),
                 ("pad", Resize::PadSquare, "padded to a square with the mean colour first (dialogue)"),
             ],
@@ -109,16 +113,23 @@ pub fn read_augment(r: &mut Reader<'_>) -> Augment {
         horizontal_flip: share(r, "flip", "probability of a horizontal flip"),
         affine: r.optional_table("affine", "random rotation, scaling and shift", |r| {
             let rotate: f64 = r.field("rotate", "largest angle, radians").range(0.0..=3.2).or(0.0);
-            let translate: f64 = r.field("translate", "largest shift, as a share of the side").range(0.0..=1.0).or(0.0);
+            let translate: f64 =
+                r.field("translate", "largest shift, as a share of the side").range(0.0..=1.0).or(0.0);
             Affine {
                 rotate_rad: rotate as f32,
-                scale: pair(r, "scale", "range of the scale of the sampling grid; above 1 shrinks the picture", [1.0, 1.0]),
+                scale: pair(
+                    r,
+                    "scale",
+                    "range of the scale of the sampling grid; above 1 shrinks the picture",
+                    [1.0, 1.0],
+                ),
                 translate: translate as f32,
             }
         }),
         grayscale: share(r, "grayscale", "probability of mixing towards grey"),
         brightness: {
-            let value: f64 = r.field("brightness", "standard deviation of each channel's gain").range(0.0..=2.0).or(0.0);
+            let value: f64 =
+                r.field("brightness", "standard deviation of each channel's gain").range(0.0..=2.0).or(0.0);
             value as f32
         },
         background: share(r, "background", "probability of a random colour behind transparent pixels"),

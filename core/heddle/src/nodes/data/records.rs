@@ -26,8 +26,8 @@ pub struct Settings {
 impl Records {
     /// One line of settings, then the manifest; the same bytes on every machine.
     pub fn to_bytes(&self) -> Result<Vec<u8>, NodeError> {
-        let mut bytes =
-            serde_json::to_vec(&self.settings).map_err(|error| NodeError::Other(format!("image settings: {error}")))?;
+        let mut bytes = serde_json::to_vec(&self.settings)
+            .map_err(|error| NodeError::Other(format!("image settings: {error}")))?;
         bytes.push(b'\n');
         bytes.extend(self.manifest.to_bytes());
         Ok(bytes)
@@ -35,10 +35,17 @@ impl Records {
 
     /// Reads the artifact of a records port.
     pub fn read(artifact: &Artifact) -> Result<Self, NodeError> {
-        let failed = |reason: String| NodeError::Artifact { from: artifact.from.clone(), expected: "records", reason };
-        let end = artifact.bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| failed("no settings line".into()))?;
-        let settings = serde_json::from_slice(&artifact.bytes[..end]).map_err(|error| failed(error.to_string()))?;
-        let manifest = Manifest::from_bytes(&artifact.bytes[end + 1..]).map_err(|error| failed(error.to_string()))?;
+        let failed =
+            |reason: String| NodeError::Artifact { from: artifact.from.clone(), expected: "records", reason };
+        let end = artifact
+            .bytes
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .ok_or_else(|| failed("no settings line".into()))?;
+        let settings =
+            serde_json::from_slice(&artifact.bytes[..end]).map_err(|error| failed(error.to_string()))?;
+        let manifest =
+            Manifest::from_bytes(&artifact.bytes[end + 1..]).map_err(|error| failed(error.to_string()))?;
         Ok(Self { manifest, settings })
     }
 }

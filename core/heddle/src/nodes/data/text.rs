@@ -21,8 +21,13 @@ fn read_options(r: &mut Reader<'_>) -> CaptionOptions {
         value as f32
     };
     CaptionOptions {
-        columns: r.field("columns", "columns that hold the text, one a language, drawn uniformly").or(vec!["en".to_owned()]),
-        templates: r.map("templates", "templates per language, `{}` stands for the text; built in for en, zh, ja, ar, it"),
+        columns: r
+            .field("columns", "columns that hold the text, one a language, drawn uniformly")
+            .or(vec!["en".to_owned()]),
+        templates: r.map(
+            "templates",
+            "templates per language, `{}` stands for the text; built in for en, zh, ja, ar, it",
+        ),
         keywords: r.optional_table("keywords", "captions from keywords", |r| Keywords {
             column: r.field("column", "column with lists of keywords by language").or("keywords".to_owned()),
             share: share(r, "share", "share of captions that are the text and one to three keywords"),

@@ -50,7 +50,11 @@ impl Kind<dyn Node, Models> for WebDataset {
         });
         Box::new(Source {
             join_on,
-            filters: read_filters(r, "where", "conditions on columns, a value or a list of values each; all must hold"),
+            filters: read_filters(
+                r,
+                "where",
+                "conditions on columns, a value or a list of values each; all must hold",
+            ),
             splits: r.field("split", "splits to keep; default: all").optional(),
             limit: r.field("limit", "keep this many records, from the front").min(1).optional(),
             settings: Settings {
@@ -78,12 +82,16 @@ impl Node for Source {
         let digests = cx.files.get("shards").map_or(&[][..], Vec::as_slice);
         let shards = digests.iter().map(|digest| Ok((*cx.library.shard(digest, "shard")?).clone()));
         let shards: Vec<heddle_data::Shard> = shards.collect::<Result<_, NodeError>>()?;
-        let scanned = Manifest::scan(&shards, &ScanOptions { split_from: SplitFrom::ShardName, ..ScanOptions::default() });
+        let scanned = Manifest::scan(
+            &shards,
+            &ScanOptions { split_from: SplitFrom::ShardName, ..ScanOptions::default() },
+        );
         for skipped in &scanned.skipped {
             cx.progress.note(format!("skipped {skipped}"));
         }
         if scanned.skipped.len() > self.settings.max_bad {
-            let list: Vec<String> = scanned.skipped.iter().take(20).map(|skipped| format!("\n  {skipped}")).collect();
+            let list: Vec<String> =
+                scanned.skipped.iter().take(20).map(|skipped| format!("\n  {skipped}")).collect();
             return Err(NodeError::Other(format!(
                 "{} members are broken, {} are allowed (`max-bad`):{}",
                 scanned.skipped.len(),

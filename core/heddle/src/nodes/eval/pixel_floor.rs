@@ -1,6 +1,6 @@
 //! `eval.pixel-floor`: what the nearest training picture on raw pixels scores.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use heddle_data::{
     image::DecodeLimits,
@@ -37,7 +37,7 @@ impl Kind<dyn Node, Models> for PixelFloor {
     fn spec(&self) -> KindSpec {
         KindSpec {
             name: "eval.pixel-floor",
-            version: 1,
+            version: 2,
             summary: "the floor under an accuracy: nearest training picture by raw pixels",
             details: "Every picture is averaged down to 24 x 24, its mean taken off and scaled to length one; a \
                       held-out picture gets the label of the training picture with the largest correlation. Where \
@@ -54,8 +54,17 @@ impl Kind<dyn Node, Models> for PixelFloor {
 
 impl NodeSpec for Floor {
     fn inputs(&self) -> Vec<InPort> {
-        let port = |name, help| InPort { name, classes: vec![Class::Records], arity: Arity::One, place: Place::In, help };
-        vec![port("records", "records that are classified"), port("train", "records whose labels are looked up")]
+        let port = |name, help| InPort {
+            name,
+            classes: vec![Class::Records],
+            arity: Arity::One,
+            place: Place::In,
+            help,
+        };
+        vec![
+            port("records", "records that are classified"),
+            port("train", "records whose labels are looked up"),
+        ]
     }
 
     fn infer(&self, _: &Inputs) -> Result<Vec<OutPort>, Mismatch> {
@@ -78,14 +87,26 @@ impl Node for Floor {
             .map(|(near, index)| (*index as usize, train_images.kept[near.index as usize] as usize))
             .collect();
         let skipped = test_images.skipped.iter().chain(&train_images.skipped);
-        let mut metrics = Metrics { notes: skipped.map(|one| format!("skipped {one}")).collect(), ..Metrics::default() };
+        let mut metrics =
+            Metrics { notes: skipped.map(|one| format!("skipped {one}")).collect(), ..Metrics::default() };
         for (name, task) in &self.tasks {
+            let known: BTreeSet<String> = train
+                .manifest
+                .records
+                .iter()
+                .filter_map(|record| column_text(record, task.answer()))
+                .collect();
             for (split, asked) in asked(task, &test.manifest.records) {
                 let mut tally = Tally::default();
                 for (index, record) in asked {
-                    let (Some(right), Some(near)) = (column_text(record, task.answer()), nearest.get(&index)) else {
+                    let (Some(right), Some(near)) = (column_text(record, task.answer()), nearest.get(&index))
+                    else {
                         continue;
                     };
+                    // A class without a training picture has no floor: it cannot be looked up.
+                    if !known.contains(&right) {
+                        continue;
+                    }
                     let answer = column_text(&train.manifest.records[*near], task.answer());
                     tally.add(&right, usize::from(answer.as_ref() != Some(&right)));
                 }

@@ -29,6 +29,9 @@ struct Eval {
     splits: Option<Vec<String>>,
 }
 
+/// Records by split, each with its place among all.
+type Splits<'a> = BTreeMap<String, Vec<(usize, &'a Record)>>;
+
 /// The cut-offs of R@K.
 const CUTOFFS: [usize; 3] = [1, 5, 10];
 
@@ -49,7 +52,12 @@ impl Kind<dyn Node, Models> for Retrieval {
     fn read(&self, r: &mut Reader<'_>, models: &Models) -> Box<dyn Node> {
         Box::new(Eval {
             text: TextSide::read(r, models),
-            positives: r.field("positives", "column whose equal values make pairs positives of each other; default: each pair alone").optional(),
+            positives: r
+                .field(
+                    "positives",
+                    "column whose equal values make pairs positives of each other; default: each pair alone",
+                )
+                .optional(),
             splits: r.field("splits", "splits that are scored; default: all").optional(),
         })
     }
@@ -88,7 +96,10 @@ impl Node for Eval {
                     .iter()
                     .map(|(_, record)| {
                         column_text(record, language).ok_or_else(|| {
-                            NodeError::Other(format!("record `{}` has no text column `{language}`", record.key))
+                            NodeError::Other(format!(
+                                "record `{}` has no text column `{language}`",
+                                record.key
+                            ))
                         })
                     })
                     .collect::<Result<_, _>>()?;
@@ -104,7 +115,8 @@ impl Node for Eval {
                         split: split.clone(),
                         language: language.clone(),
                         metric: format!("{direction} R@{cutoff}"),
-                        value: 100.0 * ranks.iter().filter(|rank| *rank < cutoff).count() as f64 / ranks.len() as f64,
+                        value: 100.0 * ranks.iter().filter(|rank| *rank < cutoff).count() as f64
+                            / ranks.len() as f64,
                         n: ranks.len(),
                         candidates: ranks.len(),
                     }));
@@ -117,15 +129,18 @@ impl Node for Eval {
 
 impl Eval {
     /// The records by split, those that are wanted.
-    fn splits<'a>(&self, records: &'a [Record], node: &str) -> Result<BTreeMap<String, Vec<(usize, &'a Record)>>, NodeError> {
-        let mut splits: BTreeMap<String, Vec<(usize, &Record)>> = BTreeMap::new();
+    fn splits<'a>(&self, records: &'a [Record], node: &str) -> Result<Splits<'a>, NodeError> {
+        let mut splits = Splits::new();
         for (index, record) in records.iter().enumerate() {
             splits.entry(column_text(record, "split").unwrap_or_default()).or_default().push((index, record));
         }
         if let Some(wanted) = &self.splits {
             if let Some(missing) = wanted.iter().find(|split| !splits.contains_key(*split)) {
                 let there: Vec<&str> = splits.keys().map(String::as_str).collect();
-                return Err(NodeError::Other(format!("`{node}`: no record has the split `{missing}`; there are {}", there.join(", "))));
+                return Err(NodeError::Other(format!(
+                    "`{node}`: no record has the split `{missing}`; there are {}",
+                    there.join(", ")
+                )));
             }
             splits.retain(|split, _| wanted.contains(split));
         }
@@ -136,11 +151,11 @@ impl Eval {
     fn positive_ids(&self, members: &[(usize, &Record)]) -> Vec<usize> {
         let Some(column) = &self.positives else { return (0..members.len()).collect() };
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-        let mut id = |(place, (_, record)): (usize, &(usize, &Record))| match column_text(record, column) {
+        let id = |(place, (_, record)): (usize, &(usize, &Record))| match column_text(record, column) {
             Some(value) => *seen.entry(value).or_insert(place),
             None => place,
         };
-        members.iter().enumerate().map(|entry| id(entry)).collect()
+        members.iter().enumerate().map(id).collect()
     }
 }
 

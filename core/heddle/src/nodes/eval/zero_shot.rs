@@ -52,18 +52,24 @@ impl Kind<dyn Node, Models> for ZeroShot {
 
     fn read(&self, r: &mut Reader<'_>, models: &Models) -> Box<dyn Node> {
         let text = TextSide::read(r, models);
-        let own: IndexMap<String, Vec<String>> =
-            r.field("templates", "prompts per language, `{}` stands for the name; built in for en, zh, ja, ar, it").or(IndexMap::new());
+        let own: IndexMap<String, Vec<String>> = r
+            .field(
+                "templates",
+                "prompts per language, `{}` stands for the name; built in for en, zh, ja, ar, it",
+            )
+            .or(IndexMap::new());
         let mut all = IndexMap::new();
         for language in &text.languages {
-            let prompts = own.get(language).cloned().unwrap_or_else(|| templates::default(language).iter().map(|text| (*text).to_owned()).collect());
+            let prompts = own.get(language).cloned().unwrap_or_else(|| {
+                templates::default(language).iter().map(|text| (*text).to_owned()).collect()
+            });
             if prompts.iter().any(|prompt| !prompt.contains("{}")) {
-                r.error("templates", &format!("a template of `{language}` has no `{{}}` for the name"), None);
+                r.error("templates", format!("a template of `{language}` has no `{{}}` for the name"), None);
             }
             all.insert(language.clone(), prompts);
         }
         if let Some(extra) = own.keys().find(|language| !text.languages.contains(language)) {
-            r.error("templates", &format!("`{extra}` is not among the `languages`"), None);
+            r.error("templates", format!("`{extra}` is not among the `languages`"), None);
         }
         Box::new(Eval { text, templates: all, tasks: read_tasks(r) })
     }
@@ -109,8 +115,10 @@ impl Node for Eval {
             for (name, task) in &self.tasks {
                 cx.check_cancelled()?;
                 let classes = classes(task, &answers.manifest.records);
-                let missing: Vec<String> =
-                    names(&classes, language, cx.node)?.into_iter().filter(|name| !known.contains_key(name)).collect();
+                let missing: Vec<String> = names(&classes, language, cx.node)?
+                    .into_iter()
+                    .filter(|name| !known.contains_key(name))
+                    .collect();
                 let vectors = ensemble(&missing, prompts, |texts| encode.texts(cx, texts))?;
                 known.extend(missing.into_iter().zip(vectors));
                 let candidates = Candidates::new(task, &classes, language, &known);
@@ -124,7 +132,13 @@ impl Node for Eval {
                     n: 0,
                     candidates: candidates.labels.len(),
                 };
-                metrics.measurements.extend(score(task, &records.manifest.records, &features, &candidates, &base));
+                metrics.measurements.extend(score(
+                    task,
+                    &records.manifest.records,
+                    &features,
+                    &candidates,
+                    &base,
+                ));
             }
         }
         Ok(Outputs::from([("metrics".to_owned(), metrics.to_bytes()?)]))
@@ -137,7 +151,10 @@ fn names(classes: &[(String, &Record)], language: &str, node: &str) -> Result<Ve
         .iter()
         .map(|(class, record)| {
             column_text(record, language).ok_or_else(|| {
-                NodeError::Other(format!("`{node}`: class `{class}` has no name: record `{}` has no text column `{language}`", record.key))
+                NodeError::Other(format!(
+                    "`{node}`: class `{class}` has no name: record `{}` has no text column `{language}`",
+                    record.key
+                ))
             })
         })
         .collect::<Result<_, _>>()?;
@@ -173,7 +190,12 @@ struct Candidates {
 }
 
 impl Candidates {
-    fn new(task: &Task, classes: &[(String, &Record)], language: &str, known: &BTreeMap<String, Vec<f32>>) -> Self {
+    fn new(
+        task: &Task,
+        classes: &[(String, &Record)],
+        language: &str,
+        known: &BTreeMap<String, Vec<f32>>,
+    ) -> Self {
         let vector = |record: &Record| column_text(record, language).and_then(|name| known.get(&name));
         let mut members: BTreeMap<String, Vec<&Vec<f32>>> = BTreeMap::new();
         for (class, record) in classes {

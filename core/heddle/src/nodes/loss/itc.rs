@@ -2,7 +2,9 @@
 
 use heddle_graph::{
     config::Reader,
-    graph::{Arity, Class, Dim, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType},
+    graph::{
+        Arity, Class, Dim, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType,
+    },
 };
 use heddle_tensor::{DynModule, modules::Itc as Config};
 
@@ -30,11 +32,20 @@ impl Kind<dyn ModelNode, ()> for Itc {
     }
 
     fn read(&self, r: &mut Reader<'_>, _: &()) -> Box<dyn ModelNode> {
-        let temperature: f64 = r.field("temperature", "initial temperature; logit_scale starts at ln(1/temperature)").positive().or(0.07);
+        let temperature: f64 = r
+            .field("temperature", "initial temperature; logit_scale starts at ln(1/temperature)")
+            .positive()
+            .or(0.07);
         let config = Config {
             init_scale: (1.0 / temperature).ln(),
-            label_smoothing: r.field("label-smoothing", "share of the target spread over all pairs").range(0.0..=0.99).or(0.0),
-            max_scale: r.field("max-scale", "largest exp(logit_scale); CLIP uses 100, the released InternVL no limit").positive().optional(),
+            label_smoothing: r
+                .field("label-smoothing", "share of the target spread over all pairs")
+                .range(0.0..=0.99)
+                .or(0.0),
+            max_scale: r
+                .field("max-scale", "largest exp(logit_scale); CLIP uses 100, the released InternVL no limit")
+                .positive()
+                .optional(),
         };
         Box::new(Loss { config, published: Published::read(r) })
     }
@@ -42,7 +53,13 @@ impl Kind<dyn ModelNode, ()> for Itc {
 
 impl NodeSpec for Loss {
     fn inputs(&self) -> Vec<InPort> {
-        let port = |name, help| InPort { name, classes: vec![Class::Vector], arity: Arity::One, place: Place::In, help };
+        let port = |name, help| InPort {
+            name,
+            classes: vec![Class::Vector],
+            arity: Arity::One,
+            place: Place::In,
+            help,
+        };
         vec![port("image", "image features, not normalised"), port("text", "text features, not normalised")]
     }
 

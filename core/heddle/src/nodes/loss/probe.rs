@@ -43,7 +43,8 @@ impl NodeSpec for Loss {
 
     fn infer(&self, inputs: &Inputs) -> Result<Vec<OutPort>, Mismatch> {
         if let (Some(x), Some(probe)) = (inputs.get("input"), inputs.get("probe")) {
-            let fits = x.shape.len() == probe.shape.len() && x.shape.iter().zip(&probe.shape).all(|(a, b)| a.agrees(b));
+            let fits = x.shape.len() == probe.shape.len()
+                && x.shape.iter().zip(&probe.shape).all(|(a, b)| a.agrees(b));
             if !fits {
                 return Err(Mismatch {
                     port: Some("probe"),

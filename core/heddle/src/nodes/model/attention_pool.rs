@@ -33,7 +33,11 @@ impl Kind<dyn ModelNode, ()> for AttentionPool {
     fn read(&self, r: &mut Reader<'_>, _: &()) -> Box<dyn ModelNode> {
         let base = Config::default();
         let config = Config {
-            heads: r.field("heads", "attention heads; divide the input's width").min(1).max(65_536).or(base.heads),
+            heads: r
+                .field("heads", "attention heads; divide the input's width")
+                .min(1)
+                .max(65_536)
+                .or(base.heads),
             out_dim: r.field("out", "size of the embedding").min(1).max(65_536).or(base.out_dim),
             eps: r.field("eps", "epsilon of the LayerNorms").positive().or(base.eps),
             ..base

@@ -39,17 +39,26 @@ impl Kind<dyn ModelNode, ()> for InternVit {
         let base = Config::default();
         let width: usize = r.field("width", "hidden size D").min(1).max(65_536).or(base.width);
         let depth: usize = r.field("depth", "number of blocks L").min(1).max(4_096).or(base.depth);
-        let heads: usize = r.field("heads", "attention heads; divide the width").min(1).max(65_536).or(base.heads);
-        let mlp: Option<usize> =
-            r.field("mlp-width", "hidden size of the MLP; 4 x width if absent").min(1).max(1 << 20).optional();
+        let heads: usize =
+            r.field("heads", "attention heads; divide the width").min(1).max(65_536).or(base.heads);
+        let mlp: Option<usize> = r
+            .field("mlp-width", "hidden size of the MLP; 4 x width if absent")
+            .min(1)
+            .max(1 << 20)
+            .optional();
         let patch: usize = r.field("patch", "patch side, pixels").min(1).max(1_024).or(base.patch);
-        let native: usize =
-            r.field("image-size", "image side whose grid the position embedding has, pixels").min(1).max(65_536).or(224);
+        let native: usize = r
+            .field("image-size", "image side whose grid the position embedding has, pixels")
+            .min(1)
+            .max(65_536)
+            .or(224);
         let qkv_bias: bool = r.field("qkv-bias", "bias of the qkv linear layer").or(base.qkv_bias);
-        let qk_norm: bool = r.field("qk-norm", "RMSNorm of q and k over all heads concatenated").or(base.qk_norm);
+        let qk_norm: bool =
+            r.field("qk-norm", "RMSNorm of q and k over all heads concatenated").or(base.qk_norm);
         let eps: f64 = r.field("eps", "epsilon of the RMSNorms").positive().or(base.eps);
         let layer_scale: f64 = r.field("layer-scale", "initial value of ls1 and ls2").or(base.layer_scale);
-        let drop_path: f64 = r.field("drop-path", "stochastic depth rate").range(0.0..=0.99).or(base.drop_path);
+        let drop_path: f64 =
+            r.field("drop-path", "stochastic depth rate").range(0.0..=0.99).or(base.drop_path);
         let drop_path_mode = r
             .choice(
                 "drop-path-mode",
@@ -61,14 +70,17 @@ impl Kind<dyn ModelNode, ()> for InternVit {
             )
             .or("linear");
         let mask_ratio: f64 = r
-            .field("mask-ratio", "share of patch tokens dropped in training, after the positions are added (FLIP)")
+            .field(
+                "mask-ratio",
+                "share of patch tokens dropped in training, after the positions are added (FLIP)",
+            )
             .range(0.0..=0.95)
             .or(0.0);
-        if width % heads != 0 {
-            r.error("heads", &format!("{heads} heads do not divide the width {width}"), None);
+        if !width.is_multiple_of(heads) {
+            r.error("heads", format!("{heads} heads do not divide the width {width}"), None);
         }
-        if native % patch != 0 {
-            r.error("image-size", &format!("{native} pixels are no multiple of the patch of {patch}"), None);
+        if !native.is_multiple_of(patch) {
+            r.error("image-size", format!("{native} pixels are no multiple of the patch of {patch}"), None);
         }
         let published = Published::read(r);
         let config = Config {
@@ -109,7 +121,10 @@ impl NodeSpec for Vit {
                     port: Some("image"),
                     param: Some("patch"),
                     message: format!("an image side of {size} pixels is no multiple of the patch of {patch}"),
-                    help: Some(format!("use a multiple of {patch}, for example {}", size.div_ceil(patch).max(1) * patch)),
+                    help: Some(format!(
+                        "use a multiple of {patch}, for example {}",
+                        size.div_ceil(patch).max(1) * patch
+                    )),
                 });
             }
         }

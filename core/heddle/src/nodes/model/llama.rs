@@ -39,16 +39,37 @@ impl Kind<dyn ModelNode, ()> for Llama {
             vocab: r.field("vocab", "vocabulary size").min(3).max(1 << 24).or(base.vocab),
             width: r.field("width", "hidden size").min(1).max(65_536).or(base.width),
             depth: r.field("depth", "number of layers").min(1).max(4_096).or(base.depth),
-            heads: r.field("heads", "attention heads; divide the width into even parts").min(1).max(65_536).or(base.heads),
-            mlp_width: r.field("mlp-width", "hidden size of the gated MLP").min(1).max(1 << 20).or(base.mlp_width),
+            heads: r
+                .field("heads", "attention heads; divide the width into even parts")
+                .min(1)
+                .max(65_536)
+                .or(base.heads),
+            mlp_width: r
+                .field("mlp-width", "hidden size of the gated MLP")
+                .min(1)
+                .max(1 << 20)
+                .or(base.mlp_width),
             eps: r.field("eps", "epsilon of the RMSNorms").positive().or(base.eps),
             rope_base: r.field("rope-base", "base of the rotary frequencies").positive().or(base.rope_base),
-            max_positions: r.field("max-positions", "longest text, tokens").min(1).max(1 << 20).or(base.max_positions),
-            projection: r.field("projection", "size of `text_projection`; without it `eos` equals `last`").min(1).max(65_536).optional(),
+            max_positions: r
+                .field("max-positions", "longest text, tokens")
+                .min(1)
+                .max(1 << 20)
+                .or(base.max_positions),
+            projection: r
+                .field("projection", "size of `text_projection`; without it `eos` equals `last`")
+                .min(1)
+                .max(65_536)
+                .optional(),
         };
-        if config.width % config.heads != 0 || (config.width / config.heads) % 2 != 0 {
-            let message = format!("{} heads do not divide the width {} into even parts", config.heads, config.width);
-            r.error("heads", &message, Some("rotary positions turn pairs of values, so a head needs an even size"));
+        if !config.width.is_multiple_of(config.heads) || !(config.width / config.heads).is_multiple_of(2) {
+            let message =
+                format!("{} heads do not divide the width {} into even parts", config.heads, config.width);
+            r.error(
+                "heads",
+                &message,
+                Some("rotary positions turn pairs of values, so a head needs an even size"),
+            );
         }
         Box::new(Text { config, published: Published::read(r) })
     }
@@ -61,7 +82,8 @@ impl NodeSpec for Text {
 
     fn infer(&self, inputs: &Inputs) -> Result<Vec<OutPort>, Mismatch> {
         let batch = batch(inputs, "text");
-        let length = inputs.get("text").and_then(|ty| ty.shape.get(1).cloned()).unwrap_or_else(|| Dim::sym("T"));
+        let length =
+            inputs.get("text").and_then(|ty| ty.shape.get(1).cloned()).unwrap_or_else(|| Dim::sym("T"));
         let Config { width, projection, .. } = self.config;
         let vector = |size: usize| PortType::new(Class::Vector, [batch.clone(), size.into()]);
         Ok(vec![

@@ -49,6 +49,6 @@ impl ModelNode for Pool {
     }
 
     fn module(&self, _: &Inputs) -> Box<dyn DynModule> {
-        Box::new(self.0.clone())
+        Box::new(self.0)
     }
 }

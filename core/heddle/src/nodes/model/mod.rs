@@ -29,10 +29,15 @@ fn known(inputs: &Inputs, port: &'static str, from_end: usize, what: &str) -> Re
         port: Some(port),
         param: None,
         message: match (ty, dim) {
-            (Some(ty), Some(dim)) => format!("the {what} of {ty} is `{dim}`, known only at run time, but weights depend on it"),
+            (Some(ty), Some(dim)) => {
+                format!("the {what} of {ty} is `{dim}`, known only at run time, but weights depend on it")
+            }
             _ => format!("the {what} is not known"),
         },
-        help: Some("give the graph's input a size, as in `inputs = { image = { type = \"image\", size = 224 } }`".into()),
+        help: Some(
+            "give the graph's input a size, as in `inputs = { image = { type = \"image\", size = 224 } }`"
+                .into(),
+        ),
     })
 }
 

@@ -7,7 +7,8 @@ use crate::{exec::NodeError, nodes::eval::Metrics};
 /// One line a stage: loss over optimiser steps. An empty drawing if no stage has a curve.
 pub fn svg(stages: &[(String, Metrics)]) -> Result<String, NodeError> {
     let mut text = String::new();
-    draw(&mut text, stages).map_err(|error| NodeError::Other(format!("drawing the learning curve: {error}")))?;
+    draw(&mut text, stages)
+        .map_err(|error| NodeError::Other(format!("drawing the learning curve: {error}")))?;
     Ok(text)
 }
 
@@ -25,14 +26,19 @@ fn draw(text: &mut String, stages: &[(String, Metrics)]) -> Result<(), Box<dyn s
     chart.configure_mesh().x_desc("step").y_desc("loss").light_line_style(WHITE).draw()?;
     for (index, (name, metrics)) in stages.iter().enumerate() {
         let color = Palette99::pick(index).to_rgba();
-        let line = metrics.curve.iter().filter(|point| point.loss.is_finite()).map(|point| (point.step, point.loss));
+        let line =
+            metrics.curve.iter().filter(|point| point.loss.is_finite()).map(|point| (point.step, point.loss));
         chart
             .draw_series(LineSeries::new(line, color.stroke_width(2)))?
             .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
     }
     if !stages.is_empty() {
-        chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3)).draw()?;
+        chart
+            .configure_series_labels()
+            .background_style(WHITE.mix(0.8))
+            .border_style(BLACK.mix(0.3))
+            .draw()?;
     }
     root.present()?;
     Ok(())

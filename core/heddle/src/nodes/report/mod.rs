@@ -78,12 +78,17 @@ impl Node for Writer {
             measurements.append(&mut metrics.measurements);
             if !metrics.curve.is_empty() {
                 // Inputs are told apart by their place, not by their node's name, which is in no key.
-                let name = if stages.is_empty() { "train".to_owned() } else { format!("train {}", stages.len() + 1) };
+                let name = if stages.is_empty() {
+                    "train".to_owned()
+                } else {
+                    format!("train {}", stages.len() + 1)
+                };
                 stages.push((name, metrics));
             }
         }
         let document = Document { title: &self.title, measurements: &measurements, stages: &stages };
-        let json = serde_json::to_vec_pretty(&document).map_err(|error| NodeError::Other(error.to_string()))?;
+        let json =
+            serde_json::to_vec_pretty(&document).map_err(|error| NodeError::Other(error.to_string()))?;
         Ok(Outputs::from([
             ("txt".to_owned(), tables::text(&self.title, &measurements, &stages, &notes).into_bytes()),
             ("json".to_owned(), json),

@@ -9,7 +9,12 @@ use crate::{
 };
 
 /// The report as the terminal shows it.
-pub fn text(title: &str, measurements: &[Measurement], stages: &[(String, Metrics)], notes: &[String]) -> String {
+pub fn text(
+    title: &str,
+    measurements: &[Measurement],
+    stages: &[(String, Metrics)],
+    notes: &[String],
+) -> String {
     let mut parts = Vec::new();
     if !title.is_empty() {
         parts.push(title.to_owned());
@@ -89,7 +94,8 @@ fn accuracies(measurements: &[&Measurement], floor: &[&Measurement]) -> String {
         rows.entry((&m.split, &m.task)).or_default().push(m);
     }
     for ((split, task), row) in rows {
-        let mut cells = vec![split.to_owned(), task.to_owned(), row[0].n.to_string(), row[0].candidates.to_string()];
+        let mut cells =
+            vec![split.to_owned(), task.to_owned(), row[0].n.to_string(), row[0].candidates.to_string()];
         if !floor.is_empty() {
             let found = floor.iter().find(|m| m.split == split && m.task == task);
             cells.push(found.map_or("-".to_owned(), |m| format!("{:.1}", m.value)));

@@ -39,7 +39,11 @@ impl Kind<dyn Node, Models> for Bpe {
 
     fn read(&self, r: &mut Reader<'_>, _: &Models) -> Box<dyn Node> {
         Box::new(Train {
-            vocab: r.field("vocab", "vocabulary size, specials and bytes included").min(259).max(1 << 24).or(4096),
+            vocab: r
+                .field("vocab", "vocabulary size, specials and bytes included")
+                .min(259)
+                .max(1 << 24)
+                .or(4096),
             lowercase: r.field("lowercase", "lower-case all texts, in training and in use").or(true),
             columns: r.field("columns", "text columns that are read").or(vec!["en".to_owned()]),
         })
@@ -75,7 +79,8 @@ impl Node for Train {
         }
         texts.sort();
         texts.dedup();
-        let options = BpeOptions { vocab_size: self.vocab, lowercase: self.lowercase, ..BpeOptions::default() };
+        let options =
+            BpeOptions { vocab_size: self.vocab, lowercase: self.lowercase, ..BpeOptions::default() };
         let tokenizer = Tokenizer::train_bpe(&texts, &options).map_err(NodeError::data)?;
         Ok(Outputs::from([("tokenizer".to_owned(), tokenizer.to_json())]))
     }

@@ -7,7 +7,9 @@ use std::{cell::RefCell, collections::BTreeMap};
 use heddle_data::{
     Record,
     image::{Augment, DecodeLimits, ImageSpec, Prepared},
-    loader::{Batches as Order, DistinctBatches, Images, Prefetch, PrefetchOptions, ShuffledBatches, load_images},
+    loader::{
+        Batches as Order, DistinctBatches, Images, Prefetch, PrefetchOptions, ShuffledBatches, load_images,
+    },
     rng,
     text::{CaptionOptions, EncodeOptions, Tokenizer},
 };
@@ -38,7 +40,11 @@ pub struct Batch {
 
 impl Batch {
     /// The values of the graph's inputs.
-    pub fn values<B: Backend>(self, backend: &B, tape: &Tape<B>) -> Result<BTreeMap<String, Value<B>>, TensorError> {
+    pub fn values<B: Backend>(
+        self,
+        backend: &B,
+        tape: &Tape<B>,
+    ) -> Result<BTreeMap<String, Value<B>>, TensorError> {
         let mut values = BTreeMap::new();
         for (name, host) in self.images {
             values.insert(name, Value::from_host(backend, ValueKind::Image, host, tape)?);
@@ -69,13 +75,18 @@ impl Batches {
         let records: Vec<Record> = kept.iter().map(|index| all[*index as usize].clone()).collect();
         let tokenizer = cx.optional("tokenizer").map(read_tokenizer).transpose()?;
         let order: Box<dyn Order> = match &settings.distinct {
-            Some(column) => {
-                Box::new(DistinctBatches::by_column(&records, column, settings.batch, cx.seed).map_err(NodeError::data)?)
-            }
-            None => Box::new(ShuffledBatches::new(records.len(), settings.batch, cx.seed).map_err(NodeError::data)?),
+            Some(column) => Box::new(
+                DistinctBatches::by_column(&records, column, settings.batch, cx.seed)
+                    .map_err(NodeError::data)?,
+            ),
+            None => Box::new(
+                ShuffledBatches::new(records.len(), settings.batch, cx.seed).map_err(NodeError::data)?,
+            ),
         };
         let inputs = &model.graph().inputs;
-        let of_class = |class| inputs.iter().filter(move |(_, input)| input.ty.class == class).map(|(name, _)| name.clone());
+        let of_class = |class| {
+            inputs.iter().filter(move |(_, input)| input.ty.class == class).map(|(name, _)| name.clone())
+        };
         let texts = of_class(Class::Text).filter_map(|name| {
             let options = encode_options(model, &name, tokenizer.as_ref()?);
             Some((name, options))
@@ -94,7 +105,10 @@ impl Batches {
         };
         let steps = settings.steps * settings.accumulate;
         let options = PrefetchOptions { threads: 1, depth: AHEAD };
-        Ok(Self { prefetch: RefCell::new(Prefetch::new(0..steps, options, move |step| maker.batch(step))), notes })
+        Ok(Self {
+            prefetch: RefCell::new(Prefetch::new(0..steps, options, move |step| maker.batch(step))),
+            notes,
+        })
     }
 
     /// The next batch.
@@ -127,7 +141,10 @@ impl Maker {
     fn batch(&self, step: u64) -> Result<Batch, NodeError> {
         let rows: Vec<usize> = self.order.batch(step).into_iter().map(|index| index as usize).collect();
         let images = self.image_inputs.iter().map(|name| (name.clone(), self.images(step, &rows)));
-        let texts = self.text_inputs.iter().map(|(name, options)| Ok((name.clone(), self.texts(step, &rows, options)?)));
+        let texts = self
+            .text_inputs
+            .iter()
+            .map(|(name, options)| Ok((name.clone(), self.texts(step, &rows, options)?)));
         Ok(Batch { images: images.collect(), texts: texts.collect::<Result<_, NodeError>>()? })
     }
 
@@ -145,7 +162,8 @@ impl Maker {
     }
 
     fn texts(&self, step: u64, rows: &[usize], options: &EncodeOptions) -> Result<Tokens, NodeError> {
-        let tokenizer = self.tokenizer.as_ref().ok_or_else(|| NodeError::Other("no tokenizer is connected".into()))?;
+        let tokenizer =
+            self.tokenizer.as_ref().ok_or_else(|| NodeError::Other("no tokenizer is connected".into()))?;
         let one = |(place, row): (usize, &usize)| {
             let mut rng = rng(self.seed, &[CAPTION_STREAM, step, place as u64]);
             self.captions.sample(&self.records[*row], &mut rng).map_err(NodeError::data)

@@ -9,7 +9,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use heddle_graph::{
     config::Reader,
-    graph::{Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeId, NodeSpec, OutPort, Place, PortType, Source,
+    graph::{
+        Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeId, NodeSpec, OutPort, Place, PortType,
+        Source,
         gradient::{self, GradientFault},
     },
 };
@@ -67,7 +69,7 @@ fn check_losses(r: &mut Reader<'_>, graph: &ModelGraph, settings: &Settings) {
     for name in settings.losses.keys() {
         match graph.output(name) {
             Some((Source::Node { id, .. }, ty)) if ty.class == Class::Loss => losses.push(id),
-            Some((_, ty)) => r.error("loss", &format!("`{name}` gives {ty}, not a loss"), None),
+            Some((_, ty)) => r.error("loss", format!("`{name}` gives {ty}, not a loss"), None),
             None => {
                 let all = graph.graph().ids().map(|id| graph.graph().node(id));
                 let known: Vec<&str> = all
@@ -75,7 +77,7 @@ fn check_losses(r: &mut Reader<'_>, graph: &ModelGraph, settings: &Settings) {
                     .map(|node| node.name.as_str())
                     .collect();
                 let help = format!("the graph's losses are {}", known.join(", "));
-                r.error("loss", &format!("the model graph has no node `{name}`"), Some(&help));
+                r.error("loss", format!("the model graph has no node `{name}`"), Some(&help));
             }
         }
     }
@@ -84,8 +86,11 @@ fn check_losses(r: &mut Reader<'_>, graph: &ModelGraph, settings: &Settings) {
     for (name, (patterns, _)) in &settings.groups {
         check_patterns(r, &format!("groups.{name}.match"), patterns, &parameters);
     }
-    let trained: BTreeSet<NodeId> =
-        parameters.iter().filter(|parameter| settings.train.matches(&parameter.name)).map(|parameter| parameter.node).collect();
+    let trained: BTreeSet<NodeId> = parameters
+        .iter()
+        .filter(|parameter| settings.train.matches(&parameter.name))
+        .map(|parameter| parameter.node)
+        .collect();
     if losses.len() == settings.losses.len() && !losses.is_empty() {
         for fault in gradient::unreachable(graph.graph(), &losses, &trained) {
             let name = |id: NodeId| &graph.graph().node(id).name;
@@ -108,19 +113,27 @@ fn check_losses(r: &mut Reader<'_>, graph: &ModelGraph, settings: &Settings) {
 /// Every pattern of a field matches something.
 fn check_patterns(r: &mut Reader<'_>, field: &str, patterns: &Patterns, parameters: &[Parameter]) {
     for pattern in patterns.idle(parameters.iter().map(|parameter| parameter.name.as_str())) {
-        let mut nodes: Vec<&str> = parameters.iter().filter_map(|p| Some(p.name.split_once('/')?.0)).collect();
+        let mut nodes: Vec<&str> =
+            parameters.iter().filter_map(|p| Some(p.name.split_once('/')?.0)).collect();
         nodes.dedup();
         let help = format!("nodes with parameters are {}; `heddle check` lists them", nodes.join(", "));
-        r.error(field, &format!("`{pattern}` matches no parameter"), Some(&help));
+        r.error(field, format!("`{pattern}` matches no parameter"), Some(&help));
     }
 }
 
 impl NodeSpec for Stage {
     fn inputs(&self) -> Vec<InPort> {
-        let port = |name, class, arity, place, help| InPort { name, classes: vec![class], arity, place, help };
+        let port =
+            |name, class, arity, place, help| InPort { name, classes: vec![class], arity, place, help };
         vec![
             port("records", Class::Records, Arity::One, Place::In, "records that are learnt from"),
-            port("tokenizer", Class::Tokenizer, Arity::Optional, Place::In, "tokenizer of the texts; needed if the graph reads text"),
+            port(
+                "tokenizer",
+                Class::Tokenizer,
+                Arity::Optional,
+                Place::In,
+                "tokenizer of the texts; needed if the graph reads text",
+            ),
             port(
                 "weights",
                 Class::Weights,
@@ -171,6 +184,13 @@ impl Node for Stage {
         let passes = (self.settings.steps * self.settings.accumulate * self.settings.batch as u64) as f64;
         // Forward is one part, backward two.
         Some(3.0 * passes * graph.macs(&ids)? as f64 / ASSUMED_MACS_PER_SECOND)
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        // Every parameter as f32; those that learn also a gradient and two moments.
+        let parameters = self.graph.as_ref().map(|graph| graph.parameters()).unwrap_or_default();
+        let bytes = |name: &str| if self.settings.train.matches(name) { 16 } else { 4 };
+        parameters.iter().map(|parameter| bytes(&parameter.name) * parameter.spec.len() as u64).sum()
     }
 
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {

@@ -29,7 +29,10 @@ impl Patterns {
     /// The patterns that match none of the names.
     pub fn idle<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Vec<&str> {
         let dotted: Vec<String> = names.map(|name| name.replacen('/', ".", 1)).collect();
-        let idle = self.0.iter().filter(|(_, globs)| !dotted.iter().any(|name| globs.iter().any(|glob| glob.is_match(name))));
+        let idle = self
+            .0
+            .iter()
+            .filter(|(_, globs)| !dotted.iter().any(|name| globs.iter().any(|glob| glob.is_match(name))));
         idle.map(|(pattern, _)| pattern.as_str()).collect()
     }
 }
@@ -40,10 +43,12 @@ mod tests {
 
     #[test]
     fn prefixes_and_globs() {
-        let names = ["vit/encoder.layers.0.ls1", "qllama/queries", "qllama/layers.2.cross_attn.q.weight", "vit2/x"];
+        let names =
+            ["vit/encoder.layers.0.ls1", "qllama/queries", "qllama/layers.2.cross_attn.q.weight", "vit2/x"];
         let check = |pattern: &str, expected: &[usize]| {
             let patterns = Patterns::new(&[pattern.to_owned()]).expect("a glob");
-            let matching: Vec<usize> = (0..names.len()).filter(|index| patterns.matches(names[*index])).collect();
+            let matching: Vec<usize> =
+                (0..names.len()).filter(|index| patterns.matches(names[*index])).collect();
             assert_eq!(matching, expected, "{pattern}");
         };
         check("*", &[0, 1, 2, 3]);

@@ -57,21 +57,32 @@ pub struct AdamW {
 impl Settings {
     /// Reads the node's table.
     pub fn read(r: &mut Reader<'_>) -> Self {
-        let mut losses: IndexMap<String, f64> = r.map("loss", "loss nodes of the graph and their weights: `{ itc = 1.0 }`");
+        let mut losses: IndexMap<String, f64> =
+            r.map("loss", "loss nodes of the graph and their weights: `{ itc = 1.0 }`");
         // The order in the file is in no key, so no sum may depend on it.
         losses.sort_keys();
         if losses.is_empty() {
-            r.error("loss", "a training stage needs at least one loss", Some("name a loss node of the graph: `loss = { itc = 1.0 }`"));
+            r.error(
+                "loss",
+                "a training stage needs at least one loss",
+                Some("name a loss node of the graph: `loss = { itc = 1.0 }`"),
+            );
         }
-        let train: Vec<String> =
-            r.field("train", "parameters that learn: `node`, `node.prefix`, globs; everything else is frozen").or(vec!["*".to_owned()]);
+        let train: Vec<String> = r
+            .field("train", "parameters that learn: `node`, `node.prefix`, globs; everything else is frozen")
+            .or(vec!["*".to_owned()]);
         let train = compile(r, "train", &train);
         let optimizer = r.table("optimizer", "how gradients become steps", read_optimizer);
         let schedule = r.table("schedule", "the learning rate's course", read_schedule);
         let mut groups = r.tables("groups", "parts of the model with a learning rate of their own", |r| {
             let patterns: Vec<String> = r.field("match", "parameter patterns, as in `train`").required();
             let patterns = compile(r, "match", &patterns);
-            (patterns, r.field("lr-scale", "factor on the learning rate; those of several groups multiply").range(0.0..=1e6).or(1.0))
+            (
+                patterns,
+                r.field("lr-scale", "factor on the learning rate; those of several groups multiply")
+                    .range(0.0..=1e6)
+                    .or(1.0),
+            )
         });
         groups.sort_keys();
         Self {
@@ -82,10 +93,25 @@ impl Settings {
             groups,
             steps: r.field("steps", "optimiser steps").min(1).max(1 << 40).required(),
             batch: r.field("batch", "records a batch").min(1).max(1 << 24).or(64),
-            accumulate: r.field("accumulate", "batches whose gradients are averaged into one step").min(1).max(1 << 20).or(1),
-            clip: r.field("clip", "largest global gradient norm; no clipping without it").positive().optional(),
-            ema: r.field("ema", "decay of a moving average of the weights, which is then what the stage gives").range(0.0..=0.999_999_9).optional(),
-            distinct: r.field("distinct", "column whose values differ within a batch, as classes of a contrastive loss should").optional(),
+            accumulate: r
+                .field("accumulate", "batches whose gradients are averaged into one step")
+                .min(1)
+                .max(1 << 20)
+                .or(1),
+            clip: r
+                .field("clip", "largest global gradient norm; no clipping without it")
+                .positive()
+                .optional(),
+            ema: r
+                .field("ema", "decay of a moving average of the weights, which is then what the stage gives")
+                .range(0.0..=0.999_999_9)
+                .optional(),
+            distinct: r
+                .field(
+                    "distinct",
+                    "column whose values differ within a batch, as classes of a contrastive loss should",
+                )
+                .optional(),
             text: r.table("text", "which text goes with an image", read_captions),
             augment: r.optional_table("augment", "random changes to training images", read_augment),
             log_every: r.field("log-every", "steps a point of the learning curve").min(1).or(50),
@@ -101,7 +127,7 @@ impl Settings {
 
 fn compile(r: &mut Reader<'_>, field: &'static str, patterns: &[String]) -> Patterns {
     Patterns::new(patterns).unwrap_or_else(|error| {
-        r.error(field, &format!("not a pattern: {error}"), None);
+        r.error(field, format!("not a pattern: {error}"), None);
         // Everything is trained then, so that no further mistake follows from this one.
         Patterns::new(&["*".to_owned()]).expect("`*` is a pattern")
     })
@@ -111,13 +137,20 @@ fn read_optimizer(r: &mut Reader<'_>) -> AdamW {
     r.choice("kind", "the optimiser", &[("adamw", (), "Adam with decoupled weight decay")]).or("adamw");
     let betas: Vec<f64> = r.field("betas", "decay of the first and second moment").or(vec![0.9, 0.98]);
     if betas.len() != 2 || betas.iter().any(|beta| !(0.0..1.0).contains(beta)) {
-        r.error("betas", "two numbers from 0 to below 1 are needed", Some("for example `betas = [0.9, 0.98]`"));
+        r.error(
+            "betas",
+            "two numbers from 0 to below 1 are needed",
+            Some("for example `betas = [0.9, 0.98]`"),
+        );
     }
     AdamW {
         lr: r.field("lr", "peak learning rate").positive().or(1e-3),
         betas: [betas.first().copied().unwrap_or(0.9), betas.get(1).copied().unwrap_or(0.98)],
         eps: r.field("eps", "added to the root of the second moment").positive().or(1e-8),
-        weight_decay: r.field("weight-decay", "decoupled decay; vectors and biases do not decay").range(0.0..=1e3).or(0.0),
+        weight_decay: r
+            .field("weight-decay", "decoupled decay; vectors and biases do not decay")
+            .range(0.0..=1e3)
+            .or(0.0),
     }
 }
 
@@ -142,7 +175,8 @@ fn read_schedule(r: &mut Reader<'_>) -> Schedule {
         )
         .or("constant");
     let warmup_steps: u64 = r.field("warmup", "steps of linear warm-up").or(0);
-    let floor: f64 = r.field("floor", "cosine: where it ends, as a share of the peak").range(0.0..=1.0).or(0.0);
+    let floor: f64 =
+        r.field("floor", "cosine: where it ends, as a share of the peak").range(0.0..=1.0).or(0.0);
     let power: f64 = r.field("power", "poly: the exponent").positive().or(1.0);
     match course {
         Course::Constant => Schedule::Constant { warmup_steps },

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use heddle_graph::graph::Source;
 use heddle_tensor::{
-    AdamW, Backend, Ema, Mode, ParamGrads, Parameters, Scalar, Tape, TensorError, Value, backward, weighted_sum,
+    AdamW, Backend, Ema, Mode, ParamGrads, Parameters, Scalar, Tape, TensorError, Value, backward,
+    weighted_sum,
 };
 
 use super::{
@@ -68,6 +69,9 @@ struct Learner<'a, B: Backend> {
     seed: u64,
 }
 
+/// What one batch gives: its losses by name, their weighted sum, the gradients of that.
+type Passed<B> = (Vec<(String, f64)>, f64, ParamGrads<B>);
+
 /// What one step gives.
 struct StepOutcome {
     losses: Vec<(String, f64)>,
@@ -76,13 +80,25 @@ struct StepOutcome {
 }
 
 impl<'a, B: Backend> Learner<'a, B> {
-    fn new(cx: &RunContext<'_>, model: &'a ModelGraph, settings: &'a Settings, backend: B) -> Result<Self, NodeError> {
+    fn new(
+        cx: &RunContext<'_>,
+        model: &'a ModelGraph,
+        settings: &'a Settings,
+        backend: B,
+    ) -> Result<Self, NodeError> {
         let specs = model.parameters().into_iter().map(|parameter| (parameter.name, parameter.spec));
         let mut parameters = Parameters::init(specs, cx.seed, &backend)?;
         for weights in cx.all("weights") {
             let from = format!("the artifact of `{}`", weights.from);
-            load_states(model, &mut parameters, &weights.bytes, &from, weights.label.as_deref(), weights.part.as_deref())
-                .map_err(weights_error)?;
+            load_states(
+                model,
+                &mut parameters,
+                &weights.bytes,
+                &from,
+                weights.label.as_deref(),
+                weights.part.as_deref(),
+            )
+            .map_err(weights_error)?;
         }
         parameters.set_trainable(|name| settings.train.matches(name));
         let losses = settings.losses.iter().map(|(name, weight)| {
@@ -137,7 +153,7 @@ impl<'a, B: Backend> Learner<'a, B> {
     }
 
     /// Forward and backward of one batch.
-    fn pass(&self, batch: Batch, draw: u64) -> Result<(Vec<(String, f64)>, f64, ParamGrads<B>), NodeError> {
+    fn pass(&self, batch: Batch, draw: u64) -> Result<Passed<B>, NodeError> {
         let tape = Tape::new();
         let seed = rand::RngCore::next_u64(&mut heddle_data::rng(self.seed, &[PASS_STREAM, draw]));
         let pass = Pass { model: self.model, parameters: &self.parameters, mode: Mode::Train, seed, tape };
@@ -148,7 +164,9 @@ impl<'a, B: Backend> Learner<'a, B> {
         let mut losses = Vec::new();
         for ((name, weight, _), value) in self.losses.iter().zip(values) {
             losses.push((name.clone(), number(&value)?));
-            let Value::Scalar(loss) = value else { return Err(NodeError::Other(format!("`{name}` is not a loss"))) };
+            let Value::Scalar(loss) = value else {
+                return Err(NodeError::Other(format!("`{name}` is not a loss")));
+            };
             weighted.push((*weight, loss));
         }
         let loss = weighted_sum(self.parameters.backend(), &weighted)?;
