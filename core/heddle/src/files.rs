@@ -24,6 +24,14 @@ pub fn read(path: &str) -> Result<Vec<u8>, String> {
     }
 }
 
+/// The name of a file without its folders and without a compression suffix.
+pub fn name(path: &str) -> String {
+    let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
+    let lower = name.to_ascii_lowercase();
+    let packed = [".tar.gz", ".tgz"].iter().find(|suffix| lower.ends_with(*suffix));
+    packed.map_or_else(|| name.to_owned(), |suffix| format!("{}.tar", &name[..name.len() - suffix.len()]))
+}
+
 /// The packed bytes of an embedded file: enough to tell it from another.
 pub fn embedded_packed(path: &str) -> Option<&'static [u8]> {
     embedded(path).flatten().map(|file| file.stored)

@@ -3,14 +3,16 @@
 //! `files -> config -> graph`: this is where the pure stages meet the disk and the registry. Mistakes of the
 //! experiment, of its model graphs and of every wire between them come out together.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use heddle_graph::{
     config::{self, Experiment, ModelFile},
     diagnostic::{Diagnostic, Diagnostics},
-    digest::Digest,
     graph::{self, Class, Graph, NodeId, Source},
-    plan::{Facts, InputFact},
+    plan::{Facts, FileKey, InputFact},
     source::Sources,
 };
 
@@ -164,7 +166,7 @@ fn build_model(file: &ModelFile) -> Result<ModelGraph, Diagnostics> {
 
 /// A node that was asked for does not exist.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no node `{name}`; there are {known}")]
+#[error("there is no node `{name}` to run; there are {known}")]
 pub struct UnknownNode {
     name: String,
     known: String,
@@ -180,9 +182,11 @@ impl Project {
         let mut facts = Vec::with_capacity(places.len());
         for id in self.graph.ids() {
             let node = self.graph.node(id);
-            let mut files: BTreeMap<String, Vec<Digest>> = BTreeMap::new();
+            let mut files: BTreeMap<String, Vec<FileKey>> = BTreeMap::new();
             for (field, file) in &node.files {
-                files.entry(field.clone()).or_default().push(library.add(&file.path, memo)?);
+                let digest = library.add(&file.path, memo)?;
+                let name = node.spec.reads_file_names().then(|| crate::files::name(&file.path));
+                files.entry(field.clone()).or_default().push(FileKey { digest, name });
             }
             let model = node.spec.model().map(|model| {
                 // Many nodes run the same graph; its canonical form is written once.
@@ -231,8 +235,24 @@ impl Project {
             .collect()
     }
 
+    /// Places of the nodes of `--force`, each of which has to be among those that the plan needs.
+    pub fn forced(&self, wanted: &BTreeSet<usize>, names: &[String]) -> Result<BTreeSet<usize>, UnknownNode> {
+        let ids: Vec<NodeId> = self.graph.ids().collect();
+        let wanted: Vec<NodeId> = wanted.iter().map(|place| ids[*place]).collect();
+        let needed = self.graph.upstream(&wanted);
+        let known = || {
+            let names = needed.iter().map(|id| self.graph.node(*id).name.as_str());
+            names.collect::<Vec<_>>().join(", ")
+        };
+        let place = |name: &String| {
+            let found = ids.iter().position(|id| needed.contains(id) && self.graph.node(*id).name == *name);
+            found.ok_or_else(|| UnknownNode { name: name.clone(), known: known() })
+        };
+        names.iter().map(place).collect()
+    }
+
     /// Places of the named nodes in topological order; all nodes if none is named.
-    pub fn places(&self, names: &[String]) -> Result<std::collections::BTreeSet<usize>, UnknownNode> {
+    pub fn places(&self, names: &[String]) -> Result<BTreeSet<usize>, UnknownNode> {
         let ids: Vec<NodeId> = self.graph.ids().collect();
         if names.is_empty() {
             return Ok((0..ids.len()).collect());

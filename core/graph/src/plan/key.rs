@@ -11,12 +11,12 @@
 //! | `model` | the canonical model graph: kinds, versions, parameters, edges | structure decides the bits |
 //! | `seed` | the experiment's seed, for kinds that draw random numbers | other draws, other bytes |
 //! | `numerics` | device class, element type, kernel generation, for kinds that compute on tensors | rounding |
-//! | `files` | BLAKE3 of every file that the node reads itself | bytes, not paths |
+//! | `files` | BLAKE3 of every file that the node reads itself; its name (without folders) for kinds that read it, as a shard's name gives its records' split | bytes, not paths |
 //! | `inputs` | per port, in order: digest of the artifact, and the label and part under which it is used | content, not names |
 //!
 //! | left out | why |
 //! |---|---|
-//! | the node's name, comments, the order of keys and nodes | they change no bytes; renaming must hit |
+//! | the experiment node's name, comments, the order of keys and nodes | they change no bytes; renaming must hit. (Names of nodes in a model graph are in: they seed initialisation and name parameters) |
 //! | paths and modification times of files | the digest of the content says it all, on every machine |
 //! | `[run]`: device index, threads, memory, executor | results are bit-identical for any of them |
 //! | the processor's features | machines differ in the last bit there; the run record names them, a shared cache may hit |
@@ -48,8 +48,8 @@ pub struct Facts {
     pub seed: Option<u64>,
     /// Device class and element type, for kinds that compute on tensors.
     pub numerics: Option<String>,
-    /// Per field the digests of the files that it names.
-    pub files: BTreeMap<String, Vec<Digest>>,
+    /// Per field the files that it names.
+    pub files: BTreeMap<String, Vec<FileKey>>,
     /// The edges that arrive.
     pub inputs: Vec<InputFact>,
     /// Predicted seconds if it runs, where the kind can tell.
@@ -69,6 +69,16 @@ pub struct InputFact {
     pub from: usize,
     /// The upstream output port.
     pub output: String,
+}
+
+/// One file as the key sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileKey {
+    /// Digest of the content, as nodes read it.
+    pub digest: Digest,
+    /// The file's name without folders, for kinds whose results depend on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// One input as the key sees it.
@@ -103,7 +113,7 @@ pub struct KeyParts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub numerics: Option<String>,
     /// Files by field.
-    pub files: BTreeMap<String, Vec<Digest>>,
+    pub files: BTreeMap<String, Vec<FileKey>>,
     /// Inputs by port.
     pub inputs: BTreeMap<String, Vec<InputKey>>,
 }
@@ -155,9 +165,13 @@ impl KeyParts {
         if let Some(numerics) = &self.numerics {
             leaves.insert("numerics".into(), numerics.clone());
         }
-        for (field, digests) in &self.files {
-            for (index, digest) in digests.iter().enumerate() {
-                leaves.insert(format!("files.{field}[{index}]"), digest.to_string());
+        for (field, files) in &self.files {
+            for (index, file) in files.iter().enumerate() {
+                let path = format!("files.{field}[{index}]");
+                if let Some(name) = &file.name {
+                    leaves.insert(format!("{path}.name"), name.clone());
+                }
+                leaves.insert(path, file.digest.to_string());
             }
         }
         for (port, inputs) in &self.inputs {
@@ -208,7 +222,10 @@ mod tests {
             model: None,
             seed: Some(7),
             numerics: Some("cpu f32".into()),
-            files: BTreeMap::from([("shards".to_owned(), vec![Digest::of(b"x")])]),
+            files: BTreeMap::from([(
+                "shards".to_owned(),
+                vec![FileKey { digest: Digest::of(b"x"), name: None }],
+            )]),
             inputs: BTreeMap::from([(
                 "records".to_owned(),
                 vec![InputKey { digest: Digest::of(b"r"), label: None, part: None }],
@@ -226,7 +243,7 @@ mod tests {
     #[test]
     fn every_part_counts() {
         let base = parts().digest();
-        let edits: [fn(&mut KeyParts); 8] = [
+        let edits: [fn(&mut KeyParts); 9] = [
             |p| p.kind.push('2'),
             |p| p.version += 1,
             |p| p.config["lr"] = json!(0.002),
@@ -234,6 +251,7 @@ mod tests {
             |p| p.seed = None,
             |p| p.numerics = Some("cuda f32".into()),
             |p| p.files.clear(),
+            |p| p.files.get_mut("shards").expect("is there")[0].name = Some("val-0000.tar".into()),
             |p| p.inputs.get_mut("records").expect("is there")[0].part = Some("vit".into()),
         ];
         for (index, edit) in edits.iter().enumerate() {
@@ -245,8 +263,14 @@ mod tests {
 
     #[test]
     fn survives_json() {
-        let text = serde_json::to_string(&parts()).expect("plain data");
-        let back: KeyParts = serde_json::from_str(&text).expect("just written");
-        assert_eq!(back.digest(), parts().digest());
+        // Values that a parser without exact rounding reads back in another last digit.
+        for lr in [0.001, 0.000_237_137_370_566_165_54, 0.000_150_000_000_000_000_01, 1.400_000_000_000_000_1]
+        {
+            let mut parts = parts();
+            parts.config["lr"] = json!(lr);
+            let text = serde_json::to_string(&parts).expect("plain data");
+            let back: KeyParts = serde_json::from_str(&text).expect("just written");
+            assert_eq!(back.digest(), parts.digest(), "{lr}");
+        }
     }
 }

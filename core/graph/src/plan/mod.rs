@@ -13,5 +13,5 @@ mod key;
 mod reason;
 
 pub use build::{Action, Known, NodePlan, Plan, Trace, build};
-pub use key::{Facts, InputFact, InputKey, KeyParts};
+pub use key::{Facts, FileKey, InputFact, InputKey, KeyParts};
 pub use reason::{Change, RunReason};

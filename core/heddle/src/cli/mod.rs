@@ -4,6 +4,7 @@ mod apply;
 mod args;
 mod cache;
 mod check;
+mod deliver;
 mod exit;
 mod explain;
 mod graph;

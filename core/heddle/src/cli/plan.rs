@@ -29,7 +29,7 @@ impl Known for Nothing {
     }
 }
 
-/// Runs the command. Planning makes nothing: without a cache folder everything is a miss.
+/// Runs the command. Planning runs nothing and makes no cache: without one everything is a miss.
 pub fn run(options: &PlanOptions, common: &Common) -> Result<Exit, Failure> {
     let target = &options.target;
     let project = project::load(&target.file, &target.set)?;
@@ -44,7 +44,7 @@ pub fn run(options: &PlanOptions, common: &Common) -> Result<Exit, Failure> {
     };
     let (facts, _) = project.facts(store.as_ref())?;
     let wanted = project.places(&target.nodes)?;
-    let forced = if target.force.is_empty() { Default::default() } else { project.places(&target.force)? };
+    let forced = project.forced(&wanted, &target.force)?;
     let known: &dyn Known = store.as_ref().map_or(&Nothing, |store| store);
     let plan = plan::build(&facts, &wanted, &forced, known);
     if options.json {

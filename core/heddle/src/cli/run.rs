@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
 
 use heddle_cache::Wait;
-use heddle_graph::{graph::Class, plan};
+use heddle_graph::plan;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     args::{Common, RunOptions},
+    deliver,
     exit::{Exit, Failure},
     explain, home, output,
     progress::Progress,
@@ -15,7 +16,6 @@ use super::{
 use crate::{
     device,
     exec::{Events, Execution, NodeState, Outcome, RunRecord, RunsDir, Store, Versions},
-    nodes::file_name,
     project::{self, Project},
 };
 
@@ -31,10 +31,8 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
     let wait = if target.wait { Wait::Yes } else { Wait::No };
     let store = Store::open(&home, &format!("run {}", target.file), wait)?;
     let (facts, library) = project.facts(Some(&store))?;
-    let (wanted, forced) = (
-        project.places(&target.nodes)?,
-        if target.force.is_empty() { Default::default() } else { project.places(&target.force)? },
-    );
+    let wanted = project.places(&target.nodes)?;
+    let forced = project.forced(&wanted, &target.force)?;
     let plan = plan::build(&facts, &wanted, &forced, &store);
     output::note(&explain::summary(&plan));
     check_memory(&project, &plan)?;
@@ -82,9 +80,24 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
     }
     .into();
     let dir = runs.dir(&id);
-    let tables = deliver(&project, &store, &mut record, &dir)?;
+    let tables = deliver::artifacts(&project, &store, &mut record, &dir)?;
     write(&record)?;
     conclude(&record, &dir, &tables, outcome)
+}
+
+/// Waits for Ctrl-C, or for the signal with which batch systems announce the end.
+async fn stop_asked() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            result = tokio::signal::ctrl_c() => result,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
 }
 
 /// Refuses a plan with a node that cannot fit `[run] memory`, or else the machine's.
@@ -92,11 +105,7 @@ fn check_memory(project: &Project, plan: &plan::Plan) -> Result<(), Failure> {
     let asked = project.experiment.run.memory.map(|limit| (limit, "`[run] memory` allows"));
     let there = || device::machine_memory().map(|limit| (limit, "this machine has"));
     let Some((limit, whose)) = asked.or_else(there) else { return Ok(()) };
-    let running = project
-        .graph
-        .ids()
-        .zip(&plan.nodes)
-        .filter(|(_, node)| matches!(node.action, plan::Action::Run { .. }));
+    let running = project.graph.ids().zip(&plan.nodes).filter(|(_, node)| surely_runs(&node.action));
     for (id, node) in running {
         let needed = project.graph.node(id).spec.memory_bytes();
         if needed > limit {
@@ -110,6 +119,11 @@ fn check_memory(project: &Project, plan: &plan::Plan) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Whether a node runs whatever its upstream nodes give.
+fn surely_runs(action: &plan::Action) -> bool {
+    matches!(action, plan::Action::Run { reason, .. } if !matches!(reason, plan::RunReason::Upstream { changes, .. } if changes.is_empty()))
 }
 
 /// Starts the asynchronous part: the scheduler, the progress display and the watch for Ctrl-C.
@@ -126,7 +140,7 @@ fn drive(
     let result = runtime.block_on(async move {
         let cancel = execution.cancel.clone();
         let watch = tokio::spawn(async move {
-            while tokio::signal::ctrl_c().await.is_ok() {
+            while stop_asked().await.is_ok() {
                 if cancel.is_cancelled() {
                     // The second Ctrl-C does not wait for a step to end; the cache bears being killed.
                     std::process::exit(130);
@@ -145,40 +159,6 @@ fn drive(
         result
     });
     Ok(result)
-}
-
-/// Writes the artifacts of the run as files, notes the metrics in the record, and returns the tables to show.
-fn deliver(
-    project: &Project,
-    store: &Store,
-    record: &mut RunRecord,
-    dir: &Path,
-) -> Result<Vec<String>, Failure> {
-    let folder = dir.join("artifacts");
-    std::fs::create_dir_all(&folder).map_err(Failure::io("making the artifacts folder"))?;
-    let mut tables = Vec::new();
-    for id in project.graph.ids() {
-        let node = project.graph.node(id);
-        let Some(done) = record.nodes.iter().find(|done| done.name == node.name) else { continue };
-        if !matches!(done.state, NodeState::Hit | NodeState::Ran) {
-            continue;
-        }
-        for port in &node.outputs {
-            let Some(artifact) = done.outputs.get(&port.name) else { continue };
-            let Some(bytes) = store.artifact(&artifact.digest)? else { continue };
-            let file = folder.join(file_name(&node.name, &port.name, port.ty.class));
-            std::fs::write(&file, &*bytes).map_err(Failure::io(format!("writing {}", file.display())))?;
-            if port.ty.class == Class::Metrics
-                && let Ok(metrics) = serde_json::from_slice(&bytes)
-            {
-                record.metrics.insert(node.name.clone(), metrics);
-            }
-            if port.ty.class == Class::Table && port.name == "txt" {
-                tables.push(String::from_utf8_lossy(&bytes).into_owned());
-            }
-        }
-    }
-    Ok(tables)
 }
 
 fn conclude(record: &RunRecord, dir: &Path, tables: &[String], outcome: Outcome) -> Result<Exit, Failure> {

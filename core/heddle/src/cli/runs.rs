@@ -50,7 +50,13 @@ fn find<'a>(ids: &'a [String], wanted: &str) -> Result<&'a str, String> {
 }
 
 fn list(runs: &RunsDir, ids: &[String], as_json: bool) -> Result<Exit, Failure> {
-    let records: Vec<RunRecord> = ids.iter().map(|id| read(runs, id)).collect::<Result<_, _>>()?;
+    let mut records: Vec<RunRecord> = Vec::new();
+    for id in ids {
+        match read(runs, id) {
+            Ok(record) => records.push(record),
+            Err(failure) => output::note(&format!("left out: {failure}")),
+        }
+    }
     if as_json {
         let rows = records.iter().map(|record| {
             json!({ "id": record.id, "file": record.file, "state": record.state, "seconds": record.seconds, "seed": record.seed })

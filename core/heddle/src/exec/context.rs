@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use heddle_cache::Payload;
-use heddle_graph::digest::Digest;
+use heddle_graph::{digest::Digest, plan::FileKey};
 use indexmap::IndexMap;
 use tokio_util::sync::CancellationToken;
 
@@ -35,8 +35,8 @@ pub struct RunContext<'a> {
     pub seed: u64,
     /// The artifacts on each port.
     pub inputs: IndexMap<String, Vec<Artifact>>,
-    /// The files that each field names, with their digests, in order.
-    pub files: &'a BTreeMap<String, Vec<Digest>>,
+    /// The files that each field names, in order.
+    pub files: &'a BTreeMap<String, Vec<FileKey>>,
     /// Opens files by digest.
     pub library: &'a Library,
     /// Progress goes here.
@@ -54,6 +54,18 @@ impl RunContext<'_> {
     /// The artifact on a port that takes at most one.
     pub fn optional(&self, port: &str) -> Option<&Artifact> {
         self.inputs.get(port).and_then(|artifacts| artifacts.first())
+    }
+
+    /// The files that a field names.
+    pub fn files(&self, field: &str) -> &[FileKey] {
+        self.files.get(field).map_or(&[], Vec::as_slice)
+    }
+
+    /// The one file that a field names.
+    pub fn file(&self, field: &str) -> Result<Vec<u8>, NodeError> {
+        let file = self.files(field).first();
+        let file = file.ok_or_else(|| NodeError::Other(format!("the node names no file under `{field}`")))?;
+        Ok(self.library.bytes(&file.digest)?)
     }
 
     /// All artifacts on a port.

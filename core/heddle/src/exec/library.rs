@@ -77,7 +77,12 @@ impl Library {
     /// The bytes of a plain file.
     pub fn bytes(&self, digest: &Digest) -> Result<Vec<u8>, LibraryError> {
         let path = self.path(digest, "a file")?;
-        files::read(path).map_err(|reason| LibraryError::Read { path: path.to_owned(), reason })
+        let bytes =
+            files::read(path).map_err(|reason| LibraryError::Read { path: path.to_owned(), reason })?;
+        if Digest::of(&bytes) != *digest {
+            return Err(LibraryError::Unknown { name: path.to_owned(), digest: *digest });
+        }
+        Ok(bytes)
     }
 
     /// The shard with this content.
@@ -117,6 +122,7 @@ impl Library {
 }
 
 fn is_archive(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
     [".tar", ".tar.gz", ".tgz"].iter().any(|suffix| path.ends_with(suffix))
 }
 

@@ -84,6 +84,8 @@ struct Ended {
 }
 
 enum Stopped {
+    /// It waited for permits while the run was being stopped.
+    NeverStarted,
     Cancelled,
     Failed(String),
 }
@@ -95,13 +97,16 @@ struct Walk {
     ready: VecDeque<usize>,
     outputs: Vec<Option<BTreeMap<String, Digest>>>,
     records: Vec<Option<NodeRecord>>,
+    needed: Vec<bool>,
     stop: Option<Outcome>,
+    /// Cancelled by Ctrl-C and by the first failure: nodes that wait for permits then never start.
+    stopping: CancellationToken,
 }
 
 impl Execution {
     /// Runs the plan; the records are in its order.
     pub async fn run(&self, plan: &Plan) -> (Outcome, Vec<NodeRecord>) {
-        let mut walk = Walk::new(&self.facts, plan);
+        let mut walk = Walk::new(&self.facts, plan, &self.cancel);
         let permits = Arc::new(Semaphore::new(self.pool.current_num_threads()));
         let mut tasks: JoinSet<Ended> = JoinSet::new();
         let mut indices: BTreeMap<Id, usize> = BTreeMap::new();
@@ -170,7 +175,7 @@ impl Execution {
             cancel: self.cancel.clone(),
             why,
         };
-        let (pool, permits) = (self.pool.clone(), permits.clone());
+        let (pool, permits, stop) = (self.pool.clone(), permits.clone(), walk.stopping.clone());
         let wanted = match task.node().weight() {
             Weight::Light => 1,
             Weight::Compute => pool.current_num_threads() as u32,
@@ -181,8 +186,12 @@ impl Execution {
                 // The semaphore is never closed; were it, running without a permit only costs speed.
                 let _permit = permits.acquire_many_owned(wanted).await.ok();
                 let (index, why) = (task.index, task.why.clone());
+                if stop.is_cancelled() {
+                    return Ended { index, why, seconds: 0.0, result: Err(Stopped::NeverStarted) };
+                }
                 let span = tracing::Span::current();
-                let run = tokio::task::spawn_blocking(move || span.in_scope(|| pool.install(|| task.run())));
+                // The span is entered on the pool's thread: that is where the node speaks.
+                let run = tokio::task::spawn_blocking(move || pool.install(|| span.in_scope(|| task.run())));
                 run.await.unwrap_or_else(|error| Ended {
                     index,
                     why,
@@ -194,10 +203,11 @@ impl Execution {
         )
     }
 
-    /// The trace under this key, if all its artifacts are there.
+    /// The trace under this key, if all its artifacts are there and whole: damage is a miss.
     fn hit(&self, parts: &KeyParts) -> Option<Trace> {
         let trace = self.store.trace(&parts.digest())?;
-        trace.outputs.values().all(|digest| self.store.has(digest)).then_some(trace)
+        let whole = |digest: &Digest| matches!(self.store.artifact(digest), Ok(Some(_)));
+        trace.outputs.values().all(whole).then_some(trace)
     }
 
     fn note_hit(&self, index: usize, trace: Trace, walk: &mut Walk) {
@@ -224,6 +234,7 @@ impl Execution {
                 self.events.send(Event::Finished { node, seconds, outputs });
                 walk.done(index, trace.outputs, record);
             }
+            Err(Stopped::NeverStarted) => {}
             Err(Stopped::Cancelled) => {
                 self.events.send(Event::Cancelled { node });
                 walk.records[index] = Some(NodeRecord::new(facts, NodeState::Cancelled, seconds, why));
@@ -234,13 +245,14 @@ impl Execution {
                 let record = NodeRecord::new(facts, NodeState::Failed, seconds, why);
                 walk.records[index] = Some(NodeRecord { error: Some(error), ..record });
                 walk.stop = Some(Outcome::Failed);
+                walk.stopping.cancel();
             }
         }
     }
 }
 
 impl Walk {
-    fn new(facts: &[Facts], plan: &Plan) -> Self {
+    fn new(facts: &[Facts], plan: &Plan, cancel: &CancellationToken) -> Self {
         let needed = |index: usize| !matches!(plan.nodes[index].action, Action::Skip);
         let mut waiting = vec![0; facts.len()];
         let mut dependents = vec![Vec::new(); facts.len()];
@@ -257,7 +269,9 @@ impl Walk {
             ready,
             outputs: (0..facts.len()).map(none).collect(),
             records: (0..facts.len()).map(|_| None).collect(),
+            needed: (0..facts.len()).map(needed).collect(),
             stop: None,
+            stopping: cancel.child_token(),
         }
     }
 
@@ -285,9 +299,9 @@ impl Walk {
 
     /// Nodes that never started are recorded as skipped.
     fn finish(self, facts: &[Facts], cancel: &CancellationToken) -> (Outcome, Vec<NodeRecord>) {
-        let left = self.ready.len() + self.waiting.iter().filter(|count| **count > 0).count();
-        let interrupted = cancel.is_cancelled() && left > 0;
-        let outcome = self.stop.unwrap_or(if interrupted { Outcome::Interrupted } else { Outcome::Done });
+        let left = self.records.iter().zip(&self.needed).any(|(record, needed)| *needed && record.is_none());
+        let usual = if cancel.is_cancelled() && left { Outcome::Interrupted } else { Outcome::Done };
+        let outcome = self.stop.unwrap_or(usual);
         let skipped = |facts| NodeRecord::new(facts, NodeState::Skipped, 0.0, String::new());
         let records = self
             .records

@@ -4,7 +4,7 @@ use heddle_graph::graph::{Class, Dim, NodeId, PortType};
 use heddle_tensor::InputSize;
 use serde::Serialize;
 
-use super::ModelGraph;
+use super::{ModelGraph, Parameter};
 
 /// Length of a text whose input says none: the longest that InternVL reads (spec of the published tokenizer call).
 const TEXT_TOKENS: usize = 80;
@@ -38,9 +38,13 @@ impl ModelGraph {
         self.graph.ids().map(of).collect()
     }
 
-    /// Number of parameters.
-    pub fn count_parameters(&self) -> u64 {
-        self.parameters().iter().map(|parameter| parameter.spec.len() as u64).sum()
+    /// Number of elements of some of the parameters.
+    pub fn count_parameters(&self, of: impl Fn(&Parameter) -> bool) -> u64 {
+        self.parameters()
+            .iter()
+            .filter(|parameter| of(parameter))
+            .map(|parameter| parameter.spec.len() as u64)
+            .sum()
     }
 
     /// Multiply-adds of one record's forward pass through the nodes that `of` names and everything upstream.

@@ -1,6 +1,6 @@
 //! `features`: one vector a record, exported.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use heddle_graph::{
     config::Reader,
@@ -8,12 +8,12 @@ use heddle_graph::{
         Arity, Class, Dim, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType,
     },
 };
-use heddle_tensor::{Cpu, parameter::to_safetensors};
+use heddle_tensor::Cpu;
 
 use super::{
     Node,
     data::Records,
-    encode::{FEATURES, Tower, check_output, no_graph},
+    towers::{Tower, check_images, check_output, features_bytes, needed, no_graph},
 };
 use crate::{
     exec::{NodeError, Outputs, RunContext, Weight},
@@ -33,11 +33,11 @@ impl Kind<dyn Node, Models> for Features {
     fn spec(&self) -> KindSpec {
         KindSpec {
             name: "features",
-            version: 1,
+            version: 2,
             summary: "embeds every record's image with a trained model graph",
             details: "Runs the part of the graph that the output needs, without a tape, on every record in the order of \
                       the records. The artifact is a safetensors file with one tensor `features` `[n, width]`, not \
-                      normalised. A row does not depend on the batch it was computed in.",
+                      normalised; the row of an image that does not decode is zero, and named in the metadata. A row does not depend on the batch it was computed in.",
             example: "[nodes.embed]\nkind = \"features\"\ngraph = \"../graphs/internvl-c.toml\"\nweights = \"stage1\"\n\
                       in = \"heldout\"\noutput = \"image_embeds\"\n",
         }
@@ -82,28 +82,6 @@ impl NodeSpec for Export {
     }
 }
 
-/// Whether the records' images have the size that the graph's image inputs want.
-pub fn check_images(graph: &ModelGraph, inputs: &Inputs) -> Result<(), Mismatch> {
-    let Some(records) = inputs.get("records") else { return Ok(()) };
-    for (name, input) in graph.graph().inputs.iter().filter(|(_, input)| input.ty.class == Class::Image) {
-        let wanted = &input.ty.shape[1..];
-        if records.shape.len() == 3 && !records.shape.iter().zip(wanted).all(|(a, b)| a.agrees(b)) {
-            let shape = |dims: &[Dim]| dims.iter().map(Dim::to_string).collect::<Vec<_>>().join(", ");
-            return Err(Mismatch {
-                port: Some("records"),
-                param: None,
-                message: format!(
-                    "the records' images are [{}] but the model graph's input `{name}` wants [{}]",
-                    shape(&records.shape),
-                    shape(wanted)
-                ),
-                help: Some("give the source's `image.size` and the graph's input the same size".into()),
-            });
-        }
-    }
-    Ok(())
-}
-
 impl Node for Export {
     fn model(&self) -> Option<&Arc<ModelGraph>> {
         self.graph.as_ref()
@@ -113,17 +91,19 @@ impl Node for Export {
         Weight::Compute
     }
 
+    fn memory_bytes(&self) -> u64 {
+        let Some(graph) = &self.graph else { return 0 };
+        let nodes = graph.output(&self.output).map(|(source, _)| needed(graph, &source)).unwrap_or_default();
+        4 * graph.count_parameters(|parameter| nodes.contains(&parameter.node))
+    }
+
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
         let graph = self.graph.clone().ok_or_else(no_graph)?;
         let records = Records::read(cx.input("records")?)?;
         let shards = cx.library.shards(&records.manifest)?;
         let tower = Tower::load(graph, &self.output, cx.input("weights")?, Cpu::default())?;
         let (rows, skipped) = tower.images(cx, &records, &shards, self.batch)?;
-        for reason in &skipped {
-            cx.progress.note(format!("skipped, its row is zero: {reason}"));
-        }
-        let tensors = BTreeMap::from([(FEATURES.to_owned(), (rows.shape, rows.data))]);
-        let metadata = BTreeMap::from([("skipped".to_owned(), skipped.join("\n"))]);
-        Ok(Outputs::from([("features".to_owned(), to_safetensors(&tensors, &metadata))]))
+        let belongs = cx.input("records")?.digest.to_string();
+        Ok(Outputs::from([("features".to_owned(), features_bytes(rows, &skipped, belongs))]))
     }
 }

@@ -4,13 +4,13 @@
 //! [`MODEL_KINDS`]. The parser, `heddle nodes`, the JSON Schema and the cache key all read these two lists.
 
 mod data;
-mod encode;
 mod eval;
 mod features;
 mod loss;
 mod model;
 mod report;
 mod text;
+mod towers;
 mod train;
 
 use std::sync::Arc;
@@ -47,9 +47,14 @@ pub trait Node: NodeSpec + Send + Sync {
         None
     }
 
-    /// Bytes that it needs at the least while it runs: weights, and in training gradients and moments.
+    /// Bytes that its model takes at the least while it runs: weights, and in training gradients and moments.
     fn memory_bytes(&self) -> u64 {
-        self.model().map_or(0, |model| 4 * model.count_parameters())
+        0
+    }
+
+    /// Whether the names of its files (without folders) decide what it gives, and so enter its key.
+    fn reads_file_names(&self) -> bool {
+        false
     }
 
     /// Runs it: bytes per output port.

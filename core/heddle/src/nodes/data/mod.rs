@@ -11,5 +11,5 @@ pub use columns::{column_text, column_texts};
 pub use filter::{Filters, read_filters};
 pub use image::read_augment;
 pub use records::Records;
-pub use text::read_captions;
+pub use text::{read_captions, read_templates};
 pub use webdataset::WebDataset;

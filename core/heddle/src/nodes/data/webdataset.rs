@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use heddle_data::{Manifest, ScanOptions, Select, SplitFrom, select::Join};
+use heddle_data::{Manifest, ScanOptions, Select, Shard, SplitFrom, select::Join};
 use heddle_graph::{
     config::Reader,
     graph::{Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, PortType},
@@ -30,7 +30,7 @@ impl Kind<dyn Node, Models> for WebDataset {
     fn spec(&self) -> KindSpec {
         KindSpec {
             name: "data.webdataset",
-            version: 1,
+            version: 2,
             summary: "image-text records from webdataset tar shards",
             details: "Members that share a key (`key.png`, `key.json`) are one record; the JSON's fields are its columns. \
                       The column `split` is the shard's name up to its number (`train-0000.tar`: train). Shards may be \
@@ -78,10 +78,17 @@ impl NodeSpec for Source {
 }
 
 impl Node for Source {
+    fn reads_file_names(&self) -> bool {
+        true
+    }
+
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
-        let digests = cx.files.get("shards").map_or(&[][..], Vec::as_slice);
-        let shards = digests.iter().map(|digest| Ok((*cx.library.shard(digest, "shard")?).clone()));
-        let shards: Vec<heddle_data::Shard> = shards.collect::<Result<_, NodeError>>()?;
+        let shards = cx.files("shards").iter().map(|file| {
+            let name = file.name.clone().unwrap_or_default();
+            // Two files may have one content; the name decides the split.
+            Ok(Shard { name: name.clone(), ..(*cx.library.shard(&file.digest, &name)?).clone() })
+        });
+        let shards: Vec<Shard> = shards.collect::<Result<_, NodeError>>()?;
         let scanned = Manifest::scan(
             &shards,
             &ScanOptions { split_from: SplitFrom::ShardName, ..ScanOptions::default() },
@@ -117,11 +124,7 @@ impl Source {
     fn select(&self, cx: &RunContext<'_>) -> Result<Select, NodeError> {
         let join = match &self.join_on {
             None => None,
-            Some(on) => {
-                let digest = cx.files.get("join.file").and_then(|digests| digests.first());
-                let digest = digest.ok_or_else(|| NodeError::Other("the joined table has no file".into()))?;
-                Some(Join::from_jsonl(on.clone(), &cx.library.bytes(digest)?).map_err(NodeError::data)?)
-            }
+            Some(on) => Some(Join::from_jsonl(on.clone(), &cx.file("join.file")?).map_err(NodeError::data)?),
         };
         let mut filters = self.filters.0.clone();
         if let Some(splits) = &self.splits {

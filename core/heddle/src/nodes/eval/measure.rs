@@ -7,6 +7,9 @@ use crate::exec::{Artifact, NodeError};
 /// One number of an evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
+    /// Which of a report's inputs it came from, where several measure the same; empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
     /// `zero-shot`, `retrieval`, `pixel-floor`.
     pub evaluation: String,
     /// The task within it (`concept`); empty where there is one only.
@@ -25,6 +28,30 @@ pub struct Measurement {
     pub n: usize,
     /// Among how many candidates each was asked for.
     pub candidates: usize,
+}
+
+impl Measurement {
+    /// A measurement without its number yet.
+    pub fn of(evaluation: &str, task: &str, split: &str, language: &str, candidates: usize) -> Self {
+        Self {
+            source: String::new(),
+            evaluation: evaluation.to_owned(),
+            task: task.to_owned(),
+            split: split.to_owned(),
+            language: language.to_owned(),
+            metric: String::new(),
+            value: 0.0,
+            n: 0,
+            candidates,
+        }
+    }
+}
+
+/// How many scores stand before the right one, as `topk` orders them: higher first, then the earlier index.
+pub fn rank(scores: &[f32], right: usize) -> usize {
+    let target = scores[right];
+    let before = |(index, score): (usize, &f32)| *score > target || (*score == target && index < right);
+    scores.iter().enumerate().filter(|entry| before((entry.0, entry.1))).count()
 }
 
 /// What travels on a metrics edge: measurements of an evaluation, or the curve of a training stage.
@@ -71,5 +98,18 @@ impl Metrics {
     /// The artifact's bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>, NodeError> {
         serde_json::to_vec_pretty(self).map_err(|error| NodeError::Other(format!("metrics: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_follow_topk() {
+        assert_eq!(rank(&[0.1, 0.9, 0.5], 1), 0);
+        assert_eq!(rank(&[0.1, 0.9, 0.5], 0), 2);
+        // Constant scores are no success: the earlier index wins.
+        assert_eq!(rank(&[0.5, 0.5, 0.5], 2), 2);
     }
 }

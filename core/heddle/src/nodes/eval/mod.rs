@@ -1,5 +1,6 @@
 //! Evaluations: records and features in, [`Measurement`]s out.
 
+mod labels;
 mod measure;
 mod pixel_floor;
 mod retrieval;

@@ -1,9 +1,9 @@
 //! `eval.pixel-floor`: what the nearest training picture on raw pixels scores.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use heddle_data::{
-    image::DecodeLimits,
+    image::{DecodeLimits, Prepared},
     loader::{Images, load_images},
     pixel_floor::pixel_floor,
 };
@@ -15,7 +15,7 @@ use indexmap::IndexMap;
 
 use super::{
     measure::{Measurement, Metrics},
-    tasks::{Tally, Task, asked, classes, read_tasks},
+    tasks::{Tally, Task, read_tasks},
 };
 use crate::{
     exec::{NodeError, Outputs, RunContext, Weight},
@@ -80,48 +80,40 @@ impl Node for Floor {
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
         let test = Records::read(cx.input("records")?)?;
         let train = Records::read(cx.input("train")?)?;
+        let (asked, looked_up) = (&test.manifest.records, &train.manifest.records);
         let (test_images, train_images) = (images(cx, &test)?, images(cx, &train)?);
-        let nearest: BTreeMap<usize, usize> = pixel_floor(&train_images.images, &test_images.images)
-            .into_iter()
-            .zip(&test_images.kept)
-            .map(|(near, index)| (*index as usize, train_images.kept[near.index as usize] as usize))
-            .collect();
         let skipped = test_images.skipped.iter().chain(&train_images.skipped);
-        let mut metrics =
-            Metrics { notes: skipped.map(|one| format!("skipped {one}")).collect(), ..Metrics::default() };
+        let notes = skipped.map(|one| format!("skipped {one}")).collect();
+        let mut metrics = Metrics { notes, ..Metrics::default() };
         for (name, task) in &self.tasks {
-            let known: BTreeSet<String> = train
-                .manifest
-                .records
-                .iter()
-                .filter_map(|record| column_text(record, task.answer()))
+            let labels = task.labels(looked_up);
+            if labels.is_empty() {
+                // No training picture carries a class of this task, so there is nothing to look up.
+                continue;
+            }
+            let places = train_images.kept.iter().enumerate();
+            let among = places.filter(|(_, record)| task.among.pass(&looked_up[**record as usize]));
+            let (chosen, records): (Vec<Prepared>, Vec<u32>) =
+                among.map(|(place, record)| (train_images.images[place].clone(), *record)).unzip();
+            let near: BTreeMap<usize, usize> = pixel_floor(&chosen, &test_images.images)
+                .into_iter()
+                .zip(&test_images.kept)
+                .map(|(near, record)| (*record as usize, records[near.index as usize] as usize))
                 .collect();
-            for (split, asked) in asked(task, &test.manifest.records) {
+            for (split, members) in task.asked(asked) {
                 let mut tally = Tally::default();
-                for (index, record) in asked {
-                    let (Some(right), Some(near)) = (column_text(record, task.answer()), nearest.get(&index))
-                    else {
-                        continue;
-                    };
-                    // A class without a training picture has no floor: it cannot be looked up.
-                    if !known.contains(&right) {
-                        continue;
+                for (index, record) in members {
+                    let right = column_text(record, task.answer())
+                        .filter(|right| labels.binary_search(right).is_ok());
+                    if let (Some(right), Some(near)) = (right, near.get(&index)) {
+                        let answer = column_text(&looked_up[*near], task.answer());
+                        tally.add(&right, usize::from(answer.as_ref() != Some(&right)));
                     }
-                    let answer = column_text(&train.manifest.records[*near], task.answer());
-                    tally.add(&right, usize::from(answer.as_ref() != Some(&right)));
                 }
-                let base = Measurement {
-                    evaluation: "pixel-floor".into(),
-                    task: name.clone(),
-                    split,
-                    language: String::new(),
-                    metric: String::new(),
-                    value: 0.0,
-                    n: 0,
-                    candidates: classes(task, &train.manifest.records).len(),
-                };
-                let top1 = tally.measurements(&base).into_iter().filter(|m| m.metric == "top-1");
-                metrics.measurements.extend(top1);
+                let base = Measurement::of("pixel-floor", name, &split, "", labels.len());
+                metrics
+                    .measurements
+                    .extend(tally.measurements(&base).into_iter().filter(|m| m.metric == "top-1"));
             }
         }
         Ok(Outputs::from([("metrics".to_owned(), metrics.to_bytes()?)]))

@@ -9,14 +9,17 @@ use heddle_graph::{
 };
 use rayon::prelude::*;
 
-use super::measure::{Measurement, Metrics};
+use super::{
+    labels::{Splits, by_split, name_in, require_column},
+    measure::{Measurement, Metrics, rank},
+};
 use crate::{
     exec::{NodeError, Outputs, RunContext, Weight},
     model::{ModelGraph, Models},
     nodes::{
         Node,
         data::{Records, column_text},
-        encode::{Rows, TextSide, features_of, text_ports},
+        towers::{Features, Rows, TextSide, features_of, text_ports},
     },
 };
 
@@ -29,9 +32,6 @@ struct Eval {
     splits: Option<Vec<String>>,
 }
 
-/// Records by split, each with its place among all.
-type Splits<'a> = BTreeMap<String, Vec<(usize, &'a Record)>>;
-
 /// The cut-offs of R@K.
 const CUTOFFS: [usize; 3] = [1, 5, 10];
 
@@ -39,7 +39,7 @@ impl Kind<dyn Node, Models> for Retrieval {
     fn spec(&self) -> KindSpec {
         KindSpec {
             name: "eval.retrieval",
-            version: 1,
+            version: 2,
             summary: "image-text retrieval: R@1, R@5, R@10 both ways, per language and split",
             details: "Every record's image and text form a pair; candidates are all pairs of the record's split. R@K is \
                       the share of queries with at least one positive among the K nearest by cosine, in per cent. Pairs \
@@ -83,42 +83,34 @@ impl Node for Eval {
         Weight::Compute
     }
 
+    fn memory_bytes(&self) -> u64 {
+        self.text.memory_bytes()
+    }
+
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
         let records = Records::read(cx.input("records")?)?;
         let features = features_of(cx, &records)?;
         let encode = self.text.encoder(cx)?;
-        let splits = self.splits(&records.manifest.records, cx.node)?;
-        let mut metrics = Metrics::default();
+        let splits = self.splits(&records.manifest.records, &features)?;
+        let mut metrics = Metrics { notes: features.notes(), ..Metrics::default() };
         for language in &self.text.languages {
             for (split, members) in &splits {
                 cx.check_cancelled()?;
-                let texts: Vec<String> = members
-                    .iter()
-                    .map(|(_, record)| {
-                        column_text(record, language).ok_or_else(|| {
-                            NodeError::Other(format!(
-                                "record `{}` has no text column `{language}`",
-                                record.key
-                            ))
-                        })
-                    })
-                    .collect::<Result<_, _>>()?;
-                let mut texts = encode.texts(cx, &texts)?;
-                texts.normalise();
-                let images = features.select(members.iter().map(|(index, _)| *index));
+                let texts: Vec<String> =
+                    members.iter().map(|(_, record)| name_in(record, language)).collect::<Result<_, _>>()?;
+                let texts = encode.texts(cx, &texts)?;
+                let images = members.iter().filter_map(|(index, _)| features.row(*index)).flatten();
+                let images = Rows { width: texts.width, data: images.copied().collect() };
                 let ids = self.positive_ids(members);
                 for (direction, queries, answers) in [("i2t", &images, &texts), ("t2i", &texts, &images)] {
                     let ranks = ranks(queries, answers, &ids);
+                    let base = Measurement::of("retrieval", "", split, language, ranks.len());
                     metrics.measurements.extend(CUTOFFS.iter().map(|cutoff| Measurement {
-                        evaluation: "retrieval".into(),
-                        task: String::new(),
-                        split: split.clone(),
-                        language: language.clone(),
                         metric: format!("{direction} R@{cutoff}"),
                         value: 100.0 * ranks.iter().filter(|rank| *rank < cutoff).count() as f64
                             / ranks.len() as f64,
                         n: ranks.len(),
-                        candidates: ranks.len(),
+                        ..base.clone()
                     }));
                 }
             }
@@ -128,34 +120,32 @@ impl Node for Eval {
 }
 
 impl Eval {
-    /// The records by split, those that are wanted.
-    fn splits<'a>(&self, records: &'a [Record], node: &str) -> Result<Splits<'a>, NodeError> {
-        let mut splits = Splits::new();
-        for (index, record) in records.iter().enumerate() {
-            splits.entry(column_text(record, "split").unwrap_or_default()).or_default().push((index, record));
+    /// The records that have features, by split, those splits that are wanted.
+    fn splits<'a>(&self, records: &'a [Record], features: &Features) -> Result<Splits<'a>, NodeError> {
+        if let Some(column) = &self.positives {
+            require_column(records, column)?;
         }
-        if let Some(wanted) = &self.splits {
-            if let Some(missing) = wanted.iter().find(|split| !splits.contains_key(*split)) {
-                let there: Vec<&str> = splits.keys().map(String::as_str).collect();
-                return Err(NodeError::Other(format!(
-                    "`{node}`: no record has the split `{missing}`; there are {}",
-                    there.join(", ")
-                )));
-            }
-            splits.retain(|split, _| wanted.contains(split));
+        let all = by_split(records, |index, _| features.row(index).is_some());
+        let Some(wanted) = &self.splits else { return Ok(all) };
+        if let Some(missing) = wanted.iter().find(|split| !all.contains_key(*split)) {
+            let there: Vec<&str> = all.keys().map(String::as_str).collect();
+            return Err(NodeError::Other(format!(
+                "no record has the split `{missing}`; there are {}",
+                there.join(", ")
+            )));
         }
-        Ok(splits)
+        Ok(all.into_iter().filter(|(split, _)| wanted.contains(split)).collect())
     }
 
     /// A number per pair; equal numbers are positives of each other.
     fn positive_ids(&self, members: &[(usize, &Record)]) -> Vec<usize> {
         let Some(column) = &self.positives else { return (0..members.len()).collect() };
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-        let id = |(place, (_, record)): (usize, &(usize, &Record))| match column_text(record, column) {
+        let mut id = |(place, (_, record)): (usize, &(usize, &Record))| match column_text(record, column) {
             Some(value) => *seen.entry(value).or_insert(place),
             None => place,
         };
-        members.iter().enumerate().map(id).collect()
+        members.iter().enumerate().map(&mut id).collect()
     }
 }
 
@@ -164,7 +154,7 @@ fn ranks(queries: &Rows, answers: &Rows, ids: &[usize]) -> Vec<usize> {
     let of = |query: usize| {
         let scores = queries.row(query).map(|row| answers.scores(row)).unwrap_or_default();
         let positives = (0..scores.len()).filter(|answer| ids[*answer] == ids[query]);
-        positives.map(|answer| super::tasks::rank(&scores, answer)).min().unwrap_or(scores.len())
+        positives.map(|answer| rank(&scores, answer)).min().unwrap_or(scores.len())
     };
     (0..ids.len()).into_par_iter().map(of).collect()
 }

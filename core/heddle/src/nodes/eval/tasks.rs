@@ -1,13 +1,19 @@
 //! Classification tasks on labelled records: which column is the class, which records ask, which classes answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use heddle_data::Record;
 use heddle_graph::config::Reader;
 use indexmap::IndexMap;
 
-use super::measure::Measurement;
-use crate::nodes::data::{Filters, column_text, read_filters};
+use super::{
+    labels::{Splits, by_split, require_column},
+    measure::Measurement,
+};
+use crate::{
+    exec::NodeError,
+    nodes::data::{Filters, column_text, read_filters},
+};
 
 /// One task as the file writes it.
 #[derive(Debug, Clone)]
@@ -24,14 +30,22 @@ pub struct Task {
 
 /// Reads `[nodes.NAME.tasks.TASK]`.
 pub fn read_tasks(r: &mut Reader<'_>) -> IndexMap<String, Task> {
-    r.tables("tasks", "what is asked: a table per task", |r| Task {
+    let tasks = r.tables("tasks", "what is asked: a table per task", |r| Task {
         class: r.field("class", "column whose distinct values are the classes").required(),
         through: r
             .field("through", "score this column instead: each of its values is the mean of the embeddings of its member classes")
             .optional(),
         of: read_filters(r, "of", "records that are asked, by column: `{ novel = false }`; default: all"),
         among: read_filters(r, "among", "records whose classes may be answered; default: all"),
-    })
+    });
+    if tasks.is_empty() {
+        r.error(
+            "tasks",
+            "at least one task is needed",
+            Some("for example `[nodes.NAME.tasks.concept]` with `class = \"cp\"`"),
+        );
+    }
+    tasks
 }
 
 impl Task {
@@ -39,26 +53,49 @@ impl Task {
     pub fn answer(&self) -> &str {
         self.through.as_deref().unwrap_or(&self.class)
     }
-}
 
-/// The classes that may be answered: class value and one record that carries it, sorted by value.
-pub fn classes<'a>(task: &Task, records: &'a [Record]) -> Vec<(String, &'a Record)> {
-    let mut classes = BTreeMap::new();
-    for record in records.iter().filter(|record| task.among.pass(record)) {
-        if let Some(value) = column_text(record, &task.class) {
-            classes.entry(value).or_insert(record);
+    /// Fails on a column that no record has: a misspelt one would silently ask nothing.
+    pub fn check(&self, name: &str, asked: &[Record], answers: &[Record]) -> Result<(), NodeError> {
+        for filter in &self.of.0 {
+            require_column(asked, &filter.column)?;
         }
+        for column in
+            self.among.0.iter().map(|filter| &filter.column).chain([&self.class]).chain(&self.through)
+        {
+            require_column(answers, column)?;
+        }
+        if self.classes(answers).is_empty() {
+            return Err(NodeError::Other(format!("task `{name}`: no record passes `among`")));
+        }
+        if self.asked(asked).is_empty() {
+            return Err(NodeError::Other(format!("task `{name}`: no record passes `of`")));
+        }
+        Ok(())
     }
-    classes.into_iter().collect()
-}
 
-/// The records that are asked, by split, in the order of the manifest.
-pub fn asked<'a>(task: &Task, records: &'a [Record]) -> IndexMap<String, Vec<(usize, &'a Record)>> {
-    let mut splits: IndexMap<String, Vec<(usize, &Record)>> = IndexMap::new();
-    for (index, record) in records.iter().enumerate().filter(|(_, record)| task.of.pass(record)) {
-        splits.entry(column_text(record, "split").unwrap_or_default()).or_default().push((index, record));
+    /// The classes that may be answered: class value and one record that carries it, sorted by value.
+    pub fn classes<'a>(&self, records: &'a [Record]) -> Vec<(String, &'a Record)> {
+        let mut classes = BTreeMap::new();
+        for record in records.iter().filter(|record| self.among.pass(record)) {
+            if let Some(value) = column_text(record, &self.class) {
+                classes.entry(value).or_insert(record);
+            }
+        }
+        classes.into_iter().collect()
     }
-    splits
+
+    /// The labels that may be answered: the values of [`Task::answer`], sorted.
+    pub fn labels(&self, records: &[Record]) -> Vec<String> {
+        let labels =
+            self.classes(records).into_iter().filter_map(|(_, record)| column_text(record, self.answer()));
+        let labels: BTreeSet<String> = labels.collect();
+        labels.into_iter().collect()
+    }
+
+    /// The records that are asked, by split.
+    pub fn asked<'a>(&self, records: &'a [Record]) -> Splits<'a> {
+        by_split(records, |_, record| self.of.pass(record))
+    }
 }
 
 /// Counts of one task on one split.
@@ -103,24 +140,9 @@ impl Tally {
     }
 }
 
-/// How many scores stand before the right one, as `topk` orders them: higher first, then the earlier index.
-pub fn rank(scores: &[f32], right: usize) -> usize {
-    let target = scores[right];
-    let before = |(index, score): (usize, &f32)| *score > target || (*score == target && index < right);
-    scores.iter().enumerate().filter(|entry| before((entry.0, entry.1))).count()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ranks_follow_topk() {
-        assert_eq!(rank(&[0.1, 0.9, 0.5], 1), 0);
-        assert_eq!(rank(&[0.1, 0.9, 0.5], 0), 2);
-        // Constant scores are no success: the earlier index wins.
-        assert_eq!(rank(&[0.5, 0.5, 0.5], 2), 2);
-    }
 
     #[test]
     fn balanced_accuracy_weighs_classes_alike() {
@@ -129,16 +151,7 @@ mod tests {
             tally.add("common", rank);
         }
         tally.add("rare", 7);
-        let base = Measurement {
-            evaluation: "zero-shot".into(),
-            task: "t".into(),
-            split: "s".into(),
-            language: String::new(),
-            metric: String::new(),
-            value: 0.0,
-            n: 0,
-            candidates: 10,
-        };
+        let base = Measurement::of("zero-shot", "t", "s", "", 10);
         let values: Vec<f64> = tally.measurements(&base).iter().map(|m| m.value).collect();
         assert_eq!(values, [60.0, 80.0, 37.5]);
     }

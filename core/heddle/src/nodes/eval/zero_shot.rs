@@ -1,8 +1,11 @@
 //! `eval.zero-shot`: classification by comparing image features with prompted class names.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use heddle_data::{Record, text::templates};
+use heddle_data::Record;
 use heddle_graph::{
     config::Reader,
     graph::{Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType},
@@ -11,16 +14,17 @@ use indexmap::IndexMap;
 use rayon::prelude::*;
 
 use super::{
-    measure::{Measurement, Metrics},
-    tasks::{Tally, Task, asked, classes, rank, read_tasks},
+    labels::name_in,
+    measure::{Measurement, Metrics, rank},
+    tasks::{Tally, Task, read_tasks},
 };
 use crate::{
     exec::{NodeError, Outputs, RunContext, Weight},
     model::{ModelGraph, Models},
     nodes::{
         Node,
-        data::{Records, column_text},
-        encode::{Rows, TextSide, features_of, text_ports},
+        data::{Records, column_text, read_templates},
+        towers::{Features, Rows, TextSide, features_of, normalise, text_ports},
     },
 };
 
@@ -37,7 +41,7 @@ impl Kind<dyn Node, Models> for ZeroShot {
     fn spec(&self) -> KindSpec {
         KindSpec {
             name: "eval.zero-shot",
-            version: 1,
+            version: 2,
             summary: "zero-shot classification with prompt ensembles, per language and split",
             details: "Per class: every template is filled with the class's name in that language and encoded, each \
                       vector normalised, their mean normalised again; an image is given the class with the largest \
@@ -52,26 +56,8 @@ impl Kind<dyn Node, Models> for ZeroShot {
 
     fn read(&self, r: &mut Reader<'_>, models: &Models) -> Box<dyn Node> {
         let text = TextSide::read(r, models);
-        let own: IndexMap<String, Vec<String>> = r
-            .field(
-                "templates",
-                "prompts per language, `{}` stands for the name; built in for en, zh, ja, ar, it",
-            )
-            .or(IndexMap::new());
-        let mut all = IndexMap::new();
-        for language in &text.languages {
-            let prompts = own.get(language).cloned().unwrap_or_else(|| {
-                templates::default(language).iter().map(|text| (*text).to_owned()).collect()
-            });
-            if prompts.iter().any(|prompt| !prompt.contains("{}")) {
-                r.error("templates", format!("a template of `{language}` has no `{{}}` for the name"), None);
-            }
-            all.insert(language.clone(), prompts);
-        }
-        if let Some(extra) = own.keys().find(|language| !text.languages.contains(language)) {
-            r.error("templates", format!("`{extra}` is not among the `languages`"), None);
-        }
-        Box::new(Eval { text, templates: all, tasks: read_tasks(r) })
+        let templates = read_templates(r, &text.languages);
+        Box::new(Eval { text, templates, tasks: read_tasks(r) })
     }
 }
 
@@ -103,64 +89,39 @@ impl Node for Eval {
         Weight::Compute
     }
 
+    fn memory_bytes(&self) -> u64 {
+        self.text.memory_bytes()
+    }
+
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
         let records = Records::read(cx.input("records")?)?;
         let answers = cx.optional("classes").map(Records::read).transpose()?;
-        let answers = answers.as_ref().unwrap_or(&records);
+        let answers = &answers.as_ref().unwrap_or(&records).manifest.records;
+        let records_asked = &records.manifest.records;
+        for (name, task) in &self.tasks {
+            task.check(name, records_asked, answers)?;
+        }
         let features = features_of(cx, &records)?;
         let encode = self.text.encoder(cx)?;
-        let mut metrics = Metrics::default();
+        let mut metrics = Metrics { notes: features.notes(), ..Metrics::default() };
         for (language, prompts) in &self.templates {
             let mut known: BTreeMap<String, Vec<f32>> = BTreeMap::new();
             for (name, task) in &self.tasks {
                 cx.check_cancelled()?;
-                let classes = classes(task, &answers.manifest.records);
-                let missing: Vec<String> = names(&classes, language, cx.node)?
-                    .into_iter()
-                    .filter(|name| !known.contains_key(name))
-                    .collect();
+                let classes = task.classes(answers);
+                let names: BTreeSet<String> =
+                    classes.iter().map(|(_, record)| name_in(record, language)).collect::<Result<_, _>>()?;
+                let missing: Vec<String> =
+                    names.into_iter().filter(|name| !known.contains_key(name)).collect();
                 let vectors = ensemble(&missing, prompts, |texts| encode.texts(cx, texts))?;
                 known.extend(missing.into_iter().zip(vectors));
                 let candidates = Candidates::new(task, &classes, language, &known);
-                let base = Measurement {
-                    evaluation: "zero-shot".into(),
-                    task: name.clone(),
-                    split: String::new(),
-                    language: language.clone(),
-                    metric: String::new(),
-                    value: 0.0,
-                    n: 0,
-                    candidates: candidates.labels.len(),
-                };
-                metrics.measurements.extend(score(
-                    task,
-                    &records.manifest.records,
-                    &features,
-                    &candidates,
-                    &base,
-                ));
+                let base = Measurement::of("zero-shot", name, "", language, candidates.labels.len());
+                metrics.measurements.extend(score(task, records_asked, &features, &candidates, &base));
             }
         }
         Ok(Outputs::from([("metrics".to_owned(), metrics.to_bytes()?)]))
     }
-}
-
-/// The names of the classes in one language.
-fn names(classes: &[(String, &Record)], language: &str, node: &str) -> Result<Vec<String>, NodeError> {
-    let mut names: Vec<String> = classes
-        .iter()
-        .map(|(class, record)| {
-            column_text(record, language).ok_or_else(|| {
-                NodeError::Other(format!(
-                    "`{node}`: class `{class}` has no name: record `{}` has no text column `{language}`",
-                    record.key
-                ))
-            })
-        })
-        .collect::<Result<_, _>>()?;
-    names.sort();
-    names.dedup();
-    Ok(names)
 }
 
 /// One vector a name: the normalised mean of its normalised prompts.
@@ -172,14 +133,13 @@ fn ensemble(
     let mut sums: Vec<Vec<f32>> = Vec::new();
     for prompt in prompts {
         let texts: Vec<String> = names.iter().map(|name| prompt.replace("{}", name)).collect();
-        let mut rows = encode(&texts)?;
-        rows.normalise();
+        let rows = encode(&texts)?;
         sums.resize_with(names.len(), || vec![0.0; rows.width]);
         for (sum, row) in sums.iter_mut().zip(rows.rows()) {
             sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
         }
     }
-    sums.iter_mut().for_each(|sum| crate::nodes::encode::normalise(sum));
+    sums.iter_mut().for_each(|sum| normalise(sum));
     Ok(sums)
 }
 
@@ -212,7 +172,7 @@ impl Candidates {
             for member in group {
                 mean.iter_mut().zip(*member).for_each(|(mean, value)| *mean += value);
             }
-            crate::nodes::encode::normalise(&mut mean);
+            normalise(&mut mean);
             vectors.data.extend(mean);
         }
         Self { labels: members.into_keys().collect(), vectors }
@@ -223,12 +183,12 @@ impl Candidates {
 fn score(
     task: &Task,
     records: &[Record],
-    features: &Rows,
+    features: &Features,
     candidates: &Candidates,
     base: &Measurement,
 ) -> Vec<Measurement> {
     let mut measurements = Vec::new();
-    for (split, asked) in asked(task, records) {
+    for (split, asked) in task.asked(records) {
         let ranks: Vec<Option<(String, usize)>> = asked
             .par_iter()
             .map(|(index, record)| {

@@ -3,6 +3,8 @@
 mod curve;
 mod tables;
 
+use std::collections::BTreeMap;
+
 use heddle_graph::{
     config::Reader,
     graph::{Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType},
@@ -29,11 +31,12 @@ impl Kind<dyn Node, Models> for Report {
     fn spec(&self) -> KindSpec {
         KindSpec {
             name: "report",
-            version: 1,
+            version: 2,
             summary: "result tables, JSON, CSV and learning curves from metrics",
             details: "`txt` is what the terminal shows: accuracies with their pixel floor beside them, retrieval, and the \
                       ends of the training stages. `csv` has a row per measurement, `json` everything, `svg` the \
-                      learning curves.",
+                      learning curves. Inputs that measure the same are told apart by their labels: \
+                      `in = { wide = \"zero_shot_a\", deep = \"zero_shot_b\" }`.",
             example: "[nodes.report]\nkind = \"report\"\nin = [\"stage1.metrics\", \"zero_shot\", \"floor\"]\n",
         }
     }
@@ -65,6 +68,20 @@ struct Document<'a> {
     title: &'a str,
     measurements: &'a [Measurement],
     stages: &'a [(String, Metrics)],
+    notes: &'a [String],
+}
+
+/// Numbers the inputs that measure the same thing and have no labels (`in = { wide = "a", deep = "b" }`).
+fn tell_apart(measurements: &mut [Measurement]) {
+    let mut seen: BTreeMap<[String; 6], usize> = BTreeMap::new();
+    for m in measurements {
+        let what = [&m.source, &m.evaluation, &m.task, &m.split, &m.language, &m.metric].map(String::clone);
+        let count = seen.entry(what).or_default();
+        *count += 1;
+        if *count > 1 {
+            m.source = format!("{} {count}", m.source).trim().to_owned();
+        }
+    }
 }
 
 impl Node for Writer {
@@ -75,7 +92,10 @@ impl Node for Writer {
         for artifact in cx.all("metrics") {
             let mut metrics = Metrics::read(artifact)?;
             notes.append(&mut metrics.notes);
-            measurements.append(&mut metrics.measurements);
+            let source = artifact.label.clone().unwrap_or_default();
+            measurements.extend(
+                metrics.measurements.drain(..).map(|one| Measurement { source: source.clone(), ..one }),
+            );
             if !metrics.curve.is_empty() {
                 // Inputs are told apart by their place, not by their node's name, which is in no key.
                 let name = if stages.is_empty() {
@@ -86,7 +106,9 @@ impl Node for Writer {
                 stages.push((name, metrics));
             }
         }
-        let document = Document { title: &self.title, measurements: &measurements, stages: &stages };
+        tell_apart(&mut measurements);
+        let document =
+            Document { title: &self.title, measurements: &measurements, stages: &stages, notes: &notes };
         let json =
             serde_json::to_vec_pretty(&document).map_err(|error| NodeError::Other(error.to_string()))?;
         Ok(Outputs::from([

@@ -44,12 +44,32 @@ pub fn csv(measurements: &[Measurement]) -> Result<Vec<u8>, NodeError> {
     let failed = |error: csv::Error| NodeError::Other(format!("csv: {error}"));
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer
-        .write_record(["evaluation", "task", "split", "language", "metric", "value", "n", "candidates"])
+        .write_record([
+            "source",
+            "evaluation",
+            "task",
+            "split",
+            "language",
+            "metric",
+            "value",
+            "n",
+            "candidates",
+        ])
         .map_err(failed)?;
     for m in measurements {
         let (value, n, candidates) = (m.value.to_string(), m.n.to_string(), m.candidates.to_string());
         writer
-            .write_record([&m.evaluation, &m.task, &m.split, &m.language, &m.metric, &value, &n, &candidates])
+            .write_record([
+                &m.source,
+                &m.evaluation,
+                &m.task,
+                &m.split,
+                &m.language,
+                &m.metric,
+                &value,
+                &n,
+                &candidates,
+            ])
             .map_err(failed)?;
     }
     writer.into_inner().map_err(|error| NodeError::Other(format!("csv: {error}")))
@@ -83,19 +103,21 @@ fn accuracies(measurements: &[&Measurement], floor: &[&Measurement]) -> String {
     for metric in &metrics {
         columns.extend(languages.iter().map(|language| (*metric, *language)));
     }
-    let mut header: Vec<String> = ["split", "task", "n", "classes"].map(str::to_owned).to_vec();
+    let mut header = heading(measurements, &["split", "task", "n", "classes"]);
     if !floor.is_empty() {
         header.push("floor".into());
     }
     header.extend(columns.iter().map(|(metric, language)| format!("{metric} {language}").trim().to_owned()));
-    let mut table = table(header, 2);
-    let mut rows: IndexMap<(&str, &str), Vec<&Measurement>> = IndexMap::new();
+    let mut rows: IndexMap<(&str, &str, &str), Vec<&Measurement>> = IndexMap::new();
     for m in measurements {
-        rows.entry((&m.split, &m.task)).or_default().push(m);
+        rows.entry((&m.source, &m.split, &m.task)).or_default().push(m);
     }
-    for ((split, task), row) in rows {
-        let mut cells =
-            vec![split.to_owned(), task.to_owned(), row[0].n.to_string(), row[0].candidates.to_string()];
+    let sourced = header[0] == SOURCE;
+    let mut table = table(header, 2 + usize::from(sourced));
+    for ((source, split, task), row) in rows {
+        let mut cells = if sourced { vec![source.to_owned()] } else { Vec::new() };
+        cells.extend([split, task].map(str::to_owned));
+        cells.extend([row[0].n.to_string(), row[0].candidates.to_string()]);
         if !floor.is_empty() {
             let found = floor.iter().find(|m| m.split == split && m.task == task);
             cells.push(found.map_or("-".to_owned(), |m| format!("{:.1}", m.value)));
@@ -112,17 +134,20 @@ fn accuracies(measurements: &[&Measurement], floor: &[&Measurement]) -> String {
 /// Rows: split and language. Columns: R@K both ways.
 fn recalls(measurements: &[&Measurement]) -> String {
     let metrics: IndexSet<&str> = measurements.iter().map(|m| m.metric.as_str()).collect();
-    let mut header: Vec<String> = ["split", "language", "pairs"].map(str::to_owned).to_vec();
+    let mut header = heading(measurements, &["split", "language", "pairs"]);
     header.extend(metrics.iter().map(|metric| (*metric).to_owned()));
-    let mut table = table(header, 2);
-    let mut rows: IndexMap<(&str, &str), Vec<&Measurement>> = IndexMap::new();
+    let mut rows: IndexMap<(&str, &str, &str), Vec<&Measurement>> = IndexMap::new();
     for m in measurements {
-        rows.entry((&m.split, &m.language)).or_default().push(m);
+        rows.entry((&m.source, &m.split, &m.language)).or_default().push(m);
     }
     // By split first, whatever order the evaluation went in.
-    rows.sort_by(|a, _, b, _| a.0.cmp(b.0));
-    for ((split, language), row) in rows {
-        let mut cells = vec![split.to_owned(), language.to_owned(), row[0].n.to_string()];
+    rows.sort_by(|a, _, b, _| (a.0, a.1).cmp(&(b.0, b.1)));
+    let sourced = header[0] == SOURCE;
+    let mut table = table(header, 2 + usize::from(sourced));
+    for ((source, split, language), row) in rows {
+        let mut cells = if sourced { vec![source.to_owned()] } else { Vec::new() };
+        cells.extend([split, language].map(str::to_owned));
+        cells.push(row[0].n.to_string());
         for metric in &metrics {
             let found = row.iter().find(|m| m.metric == *metric);
             cells.push(found.map_or("-".to_owned(), |m| format!("{:.1}", m.value)));
@@ -130,6 +155,15 @@ fn recalls(measurements: &[&Measurement]) -> String {
         table.add_row(cells);
     }
     table.to_string()
+}
+
+/// Heading of the column that tells inputs apart; it is there only where inputs have names.
+const SOURCE: &str = "input";
+
+fn heading(measurements: &[&Measurement], columns: &[&str]) -> Vec<String> {
+    let named = measurements.iter().any(|m| !m.source.is_empty());
+    let source = if named { Some(SOURCE) } else { None };
+    source.into_iter().chain(columns.iter().copied()).map(str::to_owned).collect()
 }
 
 /// A plain table; the first `words` columns are text, the rest numbers.
@@ -149,14 +183,10 @@ mod tests {
 
     fn measurement(evaluation: &str, task: &str, language: &str, metric: &str, value: f64) -> Measurement {
         Measurement {
-            evaluation: evaluation.into(),
-            task: task.into(),
-            split: "test-id".into(),
-            language: language.into(),
             metric: metric.into(),
             value,
             n: 500,
-            candidates: 1229,
+            ..Measurement::of(evaluation, task, "test-id", language, 1229)
         }
     }
 

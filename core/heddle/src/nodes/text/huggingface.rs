@@ -47,9 +47,7 @@ impl NodeSpec for File {
 
 impl Node for File {
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
-        let digest = cx.files.get("file").and_then(|digests| digests.first());
-        let digest = digest.ok_or_else(|| NodeError::Other("the node names no file".into()))?;
-        let tokenizer = Tokenizer::from_json(&cx.library.bytes(digest)?).map_err(NodeError::data)?;
+        let tokenizer = Tokenizer::from_json(&cx.file("file")?).map_err(NodeError::data)?;
         cx.progress.note(format!("{} tokens", tokenizer.vocab_size()));
         Ok(Outputs::from([("tokenizer".to_owned(), tokenizer.to_json())]))
     }

@@ -22,7 +22,7 @@ use crate::{
     model::ModelGraph,
     nodes::{
         data::Records,
-        encode::{encode_options, read_tokenizer, tokens},
+        towers::{encode_options, read_tokenizer, tokens},
     },
 };
 

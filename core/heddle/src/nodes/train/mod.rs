@@ -19,7 +19,10 @@ use heddle_graph::{
 use crate::{
     exec::{NodeError, Outputs, RunContext, Weight},
     model::{ModelGraph, Models, Parameter},
-    nodes::{Node, encode::check_vocabulary, features::check_images},
+    nodes::{
+        Node,
+        towers::{check_images, check_vocabulary, no_graph},
+    },
 };
 use patterns::Patterns;
 use settings::Settings;
@@ -194,7 +197,7 @@ impl Node for Stage {
     }
 
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
-        let graph = self.graph.as_ref().ok_or_else(crate::nodes::encode::no_graph)?;
+        let graph = self.graph.as_ref().ok_or_else(no_graph)?;
         stage::train(cx, graph, &self.settings, heddle_tensor::Cpu::default())
     }
 }

@@ -154,33 +154,25 @@ fn read_optimizer(r: &mut Reader<'_>) -> AdamW {
     }
 }
 
-/// The courses.
-#[derive(Clone, Copy)]
-enum Course {
-    Constant,
-    Cosine,
-    Poly,
+fn read_schedule(r: &mut Reader<'_>) -> Schedule {
+    r.variant(
+        "kind",
+        "the course after the warm-up",
+        Some("constant"),
+        &[
+            ("constant", "the peak rate throughout", |r| Schedule::Constant { warmup_steps: read_warmup(r) }),
+            ("cosine", "half a cosine down to `floor`", |r| Schedule::Cosine {
+                warmup_steps: read_warmup(r),
+                floor: r.field("floor", "where it ends, as a share of the peak").range(0.0..=1.0).or(0.0),
+            }),
+            ("poly", "(1 - progress)^power", |r| Schedule::Poly {
+                warmup_steps: read_warmup(r),
+                power: r.field("power", "the exponent; 1 falls linearly").positive().or(1.0),
+            }),
+        ],
+    )
 }
 
-fn read_schedule(r: &mut Reader<'_>) -> Schedule {
-    let course = r
-        .choice(
-            "kind",
-            "the course after the warm-up",
-            &[
-                ("constant", Course::Constant, "the peak rate throughout"),
-                ("cosine", Course::Cosine, "half a cosine down to `floor`"),
-                ("poly", Course::Poly, "(1 - progress)^power"),
-            ],
-        )
-        .or("constant");
-    let warmup_steps: u64 = r.field("warmup", "steps of linear warm-up").or(0);
-    let floor: f64 =
-        r.field("floor", "cosine: where it ends, as a share of the peak").range(0.0..=1.0).or(0.0);
-    let power: f64 = r.field("power", "poly: the exponent").positive().or(1.0);
-    match course {
-        Course::Constant => Schedule::Constant { warmup_steps },
-        Course::Cosine => Schedule::Cosine { warmup_steps, floor },
-        Course::Poly => Schedule::Poly { warmup_steps, power },
-    }
+fn read_warmup(r: &mut Reader<'_>) -> u64 {
+    r.field("warmup", "steps of linear warm-up").or(0)
 }

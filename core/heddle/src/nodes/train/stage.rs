@@ -16,8 +16,8 @@ use crate::{
     exec::{NodeError, Outputs, RunContext},
     model::{ModelGraph, Pass, load_states, save},
     nodes::{
-        encode::{no_graph, weights_error},
         eval::{CurvePoint, Metrics},
+        towers::no_graph,
     },
 };
 
@@ -98,7 +98,7 @@ impl<'a, B: Backend> Learner<'a, B> {
                 weights.label.as_deref(),
                 weights.part.as_deref(),
             )
-            .map_err(weights_error)?;
+            .map_err(|error| NodeError::Other(error.to_string()))?;
         }
         parameters.set_trainable(|name| settings.train.matches(name));
         let losses = settings.losses.iter().map(|(name, weight)| {

@@ -1,0 +1,18 @@
+//! Towers at work: records and texts become rows of features. Shared by `features`, `train` and the evaluations.
+
+mod check;
+mod rows;
+mod text;
+mod tower;
+
+pub use check::{check_images, check_output, check_vocabulary, input_of, needed};
+pub use rows::{Features, Rows, features_bytes, features_of, normalise};
+pub use text::{TextSide, encode_options, read_tokenizer, text_ports, tokens};
+pub use tower::Tower;
+
+use crate::exec::NodeError;
+
+/// A model graph with mistakes never gets as far as running.
+pub fn no_graph() -> NodeError {
+    NodeError::Other("the node has no model graph".into())
+}

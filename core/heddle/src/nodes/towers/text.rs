@@ -1,0 +1,157 @@
+//! The text side: tokenizer, prefix, length, and the tower that embeds texts.
+
+use std::sync::Arc;
+
+use heddle_data::text::{EncodeOptions, Tokenizer};
+use heddle_graph::{
+    config::Reader,
+    graph::{Arity, Class, InPort, Inputs, Mismatch, Place},
+};
+use heddle_tensor::{Cpu, Tokens, Value};
+
+use super::{Rows, Tower, check_output, check_vocabulary, needed, no_graph};
+use crate::{
+    exec::{Artifact, NodeError, RunContext},
+    model::{ModelGraph, Models},
+};
+
+/// The ports of a node that compares image features with texts.
+pub fn text_ports(records_help: &'static str) -> Vec<InPort> {
+    let port =
+        |name, class, place, help| InPort { name, classes: vec![class], arity: Arity::One, place, help };
+    vec![
+        port("records", Class::Records, Place::In, records_help),
+        port("features", Class::Features, Place::In, "image features of the same records, from `features`"),
+        port("tokenizer", Class::Tokenizer, Place::In, "tokenizer of the texts"),
+        port("weights", Class::Weights, Place::Key, "weights of the text tower"),
+    ]
+}
+
+/// The text side of an evaluation, as the file sets it up.
+pub struct TextSide {
+    /// The model graph; absent only while documenting, or when the graph has mistakes of its own.
+    pub graph: Option<Arc<ModelGraph>>,
+    /// The output that is read.
+    output: String,
+    /// Text columns, one a language.
+    pub languages: Vec<String>,
+    batch: usize,
+}
+
+impl TextSide {
+    /// Reads `graph`, `output`, `languages` and `batch`.
+    pub fn read(r: &mut Reader<'_>, models: &Models) -> Self {
+        let graph = models.get(r.required_graph("graph", "the model graph whose text tower is used"));
+        let output: String =
+            r.field("output", "the graph's output that embeds a text").or("text_embeds".to_owned());
+        let languages: Vec<String> =
+            r.field("languages", "text columns of the records, one a language").or(vec!["en".to_owned()]);
+        if languages.is_empty() {
+            r.error(
+                "languages",
+                "at least one language is needed",
+                Some("for example `languages = [\"en\"]`"),
+            );
+        }
+        let batch = r
+            .field("batch", "texts a pass")
+            .min(1)
+            .max(1 << 20)
+            .not_in_key("a text's features do not depend on its batch")
+            .or(256);
+        let side = Self { graph, output, languages, batch };
+        if let Some(graph) = &side.graph {
+            check_output(r, graph, &side.output, Class::Text);
+        }
+        side
+    }
+
+    /// Whether the tokenizer fits the text tower, and the image features its output.
+    pub fn check(&self, inputs: &Inputs) -> Result<(), Mismatch> {
+        let Some(graph) = &self.graph else { return Ok(()) };
+        check_vocabulary(graph, inputs)?;
+        let images = inputs.get("features");
+        let texts = graph.output(&self.output).map(|(_, ty)| ty);
+        if let (Some(images), Some(texts)) = (images, texts)
+            && let (Some(a), Some(b)) = (images.shape.last(), texts.shape.last())
+            && !a.agrees(b)
+        {
+            return Err(Mismatch {
+                port: Some("features"),
+                param: None,
+                message: format!("image and text features differ in size: {images} against {texts}"),
+                help: Some("use the model graph that made the features".into()),
+            });
+        }
+        Ok(())
+    }
+
+    /// Bytes of the text tower's weights.
+    pub fn memory_bytes(&self) -> u64 {
+        let Some(graph) = &self.graph else { return 0 };
+        let nodes = graph.output(&self.output).map(|(source, _)| needed(graph, &source)).unwrap_or_default();
+        4 * graph.count_parameters(|parameter| nodes.contains(&parameter.node))
+    }
+
+    /// Loads the weights and the tokenizer.
+    pub fn encoder(&self, cx: &RunContext<'_>) -> Result<TextEncoder, NodeError> {
+        let graph = self.graph.clone().ok_or_else(no_graph)?;
+        let tower = Tower::load(graph, &self.output, cx.input("weights")?, Cpu::default())?;
+        let tokenizer = read_tokenizer(cx.input("tokenizer")?)?;
+        let input = tower.input(Class::Text)?;
+        let options = encode_options(tower.model(), &input, &tokenizer);
+        Ok(TextEncoder { tower, tokenizer, input, options, batch: self.batch })
+    }
+}
+
+/// The text tower with its tokenizer.
+pub struct TextEncoder {
+    tower: Tower<Cpu>,
+    tokenizer: Tokenizer,
+    input: String,
+    options: EncodeOptions,
+    batch: usize,
+}
+
+impl TextEncoder {
+    /// One row a text, of length one.
+    pub fn texts(&self, cx: &RunContext<'_>, texts: &[String]) -> Result<Rows, NodeError> {
+        let mut all = Rows::default();
+        for chunk in texts.chunks(self.batch) {
+            cx.check_cancelled()?;
+            let tokens = tokens(&self.tokenizer, chunk, &self.options)?;
+            let rows = self.tower.run(&self.input, Value::Text(tokens))?;
+            all.width = rows.shape.last().copied().unwrap_or(0);
+            all.data.extend(rows.data);
+        }
+        let mut all = all.finite("text features")?;
+        all.normalise();
+        Ok(all)
+    }
+}
+
+/// Reads the artifact of a tokenizer port.
+pub fn read_tokenizer(artifact: &Artifact) -> Result<Tokenizer, NodeError> {
+    Tokenizer::from_json(&artifact.bytes).map_err(|error| NodeError::Artifact {
+        from: artifact.from.clone(),
+        expected: "a tokenizer",
+        reason: error.to_string(),
+    })
+}
+
+/// How the graph's text input wants its texts: prefix and length.
+pub fn encode_options(model: &ModelGraph, input: &str, tokenizer: &Tokenizer) -> EncodeOptions {
+    let declared = model.graph().inputs.get(input);
+    EncodeOptions {
+        prefix: declared.and_then(|input| input.prefix.clone()),
+        max_length: declared.and_then(|input| input.max_length).unwrap_or(80),
+        bos: tokenizer.bos(),
+        eos: tokenizer.eos(),
+    }
+}
+
+/// Texts as a batch of token ids.
+pub fn tokens(tokenizer: &Tokenizer, texts: &[String], options: &EncodeOptions) -> Result<Tokens, NodeError> {
+    let batch = tokenizer.encode(texts, options).map_err(NodeError::data)?;
+    Ok(Tokens { ids: batch.ids, batch: batch.batch, len: batch.len, mask: None })
+}
