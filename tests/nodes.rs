@@ -85,9 +85,14 @@ fn every_example_is_correct() {
         (
             "zero_shot",
             "kind = \"eval.zero-shot\"\ngraph = \"../graphs/internvl-c.toml\"\nweights = \"stage1\"\n\
-             in = { records = \"heldout\", features = \"embed\", tokenizer = \"bpe\" }\n",
+             in = { records = \"heldout\", features = \"embed\", tokenizer = \"bpe\" }\n\
+             tasks = { concept = { class = \"cp\" } }\n",
         ),
-        ("floor", "kind = \"eval.pixel-floor\"\nin = { records = \"heldout\", train = \"pairs\" }\n"),
+        (
+            "floor",
+            "kind = \"eval.pixel-floor\"\nin = { records = \"heldout\", train = \"pairs\" }\n\
+             tasks = { concept = { class = \"cp\" } }\n",
+        ),
     ];
     const MODEL: [(&str, &str); 3] = [
         ("vit", "kind = \"model.internvit\"\nin = \"image\"\n"),

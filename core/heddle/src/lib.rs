@@ -7,8 +7,9 @@
 //!          \______ heddle-graph _____/  \__ here __/  \_ crates _/
 //! ```
 //!
-//! Within the crate later modules may use earlier ones: `files, exec <- model <- nodes <- project <- cli`.
-//! `exec` calls `dyn Node` and names no kind; `cli/output.rs` alone prints. A test reads the `use` lines.
+//! Within the crate later modules use earlier ones: `files, device <- exec, model <- nodes <- project <- cli`. Two
+//! traits look ahead: `exec` calls `dyn nodes::Node` and `model` holds `dyn nodes::ModelNode`; neither names a kind.
+//! `cli/output.rs` alone prints. `tests/layers.rs` reads the `use` lines and keeps it so.
 
 pub mod cli;
 pub mod device;
