@@ -1,4 +1,4 @@
-//! The command line: one file a command, [`output`] alone prints.
+//! The command line: one file a command, `output.rs` alone prints.
 
 mod apply;
 mod args;
