@@ -2,15 +2,12 @@
 //!
 //! `embedded:emoji/train-0000.tar` names a file of the embedded pack; anything else is a path on disk.
 
-use std::{
-    fs,
-    path::{Component, Path, PathBuf},
+use std::{fs, path::Path};
+
+use heddle_graph::{
+    paths::{self, EMBEDDED},
+    source::Load,
 };
-
-use heddle_graph::source::Load;
-
-/// The prefix of embedded files.
-pub const EMBEDDED: &str = "embedded:";
 
 /// The folder of the emoji pack within the embedded files.
 const EMOJI: &str = "emoji/";
@@ -58,102 +55,52 @@ impl Load for Disk {
     }
 
     fn resolve(&self, base_file: &str, path: &str) -> String {
-        if path.starts_with(EMBEDDED) || Path::new(path).is_absolute() {
-            return path.to_owned();
-        }
-        let base = Path::new(base_file).parent().unwrap_or(Path::new(""));
-        tidy(&base.join(path)).to_string_lossy().into_owned()
+        paths::resolve(base_file, path)
     }
 
     fn expand(&self, pattern: &str) -> Vec<String> {
-        let Some(embedded) = pattern.strip_prefix(EMBEDDED) else { return expand_on_disk(pattern) };
-        let Some(matcher) = matcher(embedded) else { return Vec::new() };
-        let names = heddle_data::emoji::files().iter().map(|file| format!("{EMOJI}{}", file.name));
-        let mut found: Vec<String> =
-            names.filter(|name| matcher.is_match(name)).map(|name| format!("{EMBEDDED}{name}")).collect();
+        let mut found: Vec<String> = match paths::expand_braces(pattern) {
+            Some(globs) => globs.iter().flat_map(|glob| matching(glob)).collect(),
+            None => Vec::new(),
+        };
         found.sort();
+        found.dedup();
         found
     }
 }
 
-/// Folds `a/../b` and `./` away without asking the disk, so that messages show short paths.
-fn tidy(path: &Path) -> PathBuf {
-    let mut tidy = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir if matches!(tidy.components().next_back(), Some(Component::Normal(_))) => {
-                tidy.pop();
-            }
-            other => tidy.push(other),
-        }
-    }
-    tidy
-}
-
-/// A glob with `*`, `?`, `[..]`, `{a,b}` and `{0000..0003}`.
-fn matcher(pattern: &str) -> Option<globset::GlobSet> {
-    let mut set = globset::GlobSetBuilder::new();
-    for pattern in expand_ranges(pattern) {
-        set.add(globset::GlobBuilder::new(&pattern).literal_separator(true).build().ok()?);
-    }
-    set.build().ok()
-}
-
-/// `x-{0000..0002}.tar` as webdataset users write it becomes its three names.
-fn expand_ranges(pattern: &str) -> Vec<String> {
-    let parse = || {
-        let open = pattern.find('{')?;
-        let close = open + pattern[open..].find('}')?;
-        let (from, to) = pattern[open + 1..close].split_once("..")?;
-        let (first, last): (u64, u64) = (from.parse().ok()?, to.parse().ok()?);
-        // A hundred thousand shards is a petabyte; more is a typo.
-        (first <= last && last - first < 100_000).then_some((open, close, first, last, from.len()))
-    };
-    let Some((open, close, first, last, width)) = parse() else { return vec![pattern.to_owned()] };
-    let (head, tail) = (&pattern[..open], &pattern[close + 1..]);
-    (first..=last).flat_map(|number| expand_ranges(&format!("{head}{number:0width$}{tail}"))).collect()
-}
-
-fn expand_on_disk(pattern: &str) -> Vec<String> {
-    if Path::new(pattern).is_file() {
-        return vec![pattern.to_owned()];
-    }
-    let mut found = Vec::new();
-    for pattern in expand_ranges(pattern) {
-        if !pattern.contains(['*', '?', '[', '{']) {
-            if Path::new(&pattern).is_file() {
-                found.push(pattern);
-            }
-            continue;
-        }
-        // Wildcards stand in the file name or in folders below the fixed part of the path.
-        let fixed: PathBuf = Path::new(&pattern)
-            .components()
-            .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[', '{']))
+/// The existing files that match a glob, embedded or on disk.
+fn matching(glob: &str) -> Vec<String> {
+    if let Some(name) = glob.strip_prefix(EMBEDDED) {
+        let names = heddle_data::emoji::files().iter().map(|file| format!("{EMOJI}{}", file.name));
+        return names
+            .filter(|known| paths::glob_matches(name, known))
+            .map(|known| format!("{EMBEDDED}{known}"))
             .collect();
-        if let Some(matcher) = matcher(&pattern) {
-            let depth = Path::new(&pattern).components().count() - fixed.components().count();
-            walk(&fixed, depth, &matcher, &mut found);
-        }
     }
-    found.sort();
-    found.dedup();
+    if !paths::is_pattern(glob) {
+        return if Path::new(glob).is_file() { vec![glob.to_owned()] } else { Vec::new() };
+    }
+    // Wildcards stand in the file name or in folders below the fixed part of the path.
+    let parts: Vec<&str> = glob.split('/').collect();
+    let fixed = parts.iter().take_while(|part| !paths::is_pattern(part)).count();
+    let root = if fixed == 0 { String::new() } else { format!("{}/", parts[..fixed].join("/")) };
+    let mut found = Vec::new();
+    walk(&root, parts.len() - fixed, glob, &mut found);
     found
 }
 
-/// Files below `dir` that match, at most `depth` folders down.
-fn walk(dir: &Path, depth: usize, matcher: &globset::GlobSet, found: &mut Vec<String>) {
-    let here = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    let Ok(entries) = fs::read_dir(here) else { return };
+/// Files below `root` (empty, or with a slash at its end) that match, at most `depth` folders down.
+fn walk(root: &str, depth: usize, glob: &str, found: &mut Vec<String>) {
+    let Ok(entries) = fs::read_dir(if root.is_empty() { "." } else { root }) else { return };
     for entry in entries.flatten() {
-        let path = dir.join(entry.file_name());
-        if path.is_dir() {
+        let path = format!("{root}{}", entry.file_name().to_string_lossy());
+        if Path::new(&path).is_dir() {
             if depth > 1 {
-                walk(&path, depth - 1, matcher, found);
+                walk(&format!("{path}/"), depth - 1, glob, found);
             }
-        } else if matcher.is_match(&path) {
-            found.push(path.to_string_lossy().into_owned());
+        } else if paths::glob_matches(glob, &path) {
+            found.push(path);
         }
     }
 }
@@ -175,5 +122,12 @@ mod tests {
         assert_eq!(Disk.expand("embedded:emoji/train-{0000..0001}.tar").len(), 2);
         assert_eq!(Disk.expand("embedded:emoji/{val,test-id}-0000.tar").len(), 2);
         assert!(Disk.expand("embedded:emoji/nothing.tar").is_empty());
+    }
+
+    #[test]
+    fn globs_find_files_on_disk() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+        assert_eq!(Disk.expand(&format!("{root}/nodes/ev*/{{labels,tasks}}.rs")).len(), 2);
+        assert_eq!(Disk.expand(&format!("{root}/files.rs")), [format!("{root}/files.rs")]);
     }
 }

@@ -20,6 +20,8 @@ use crate::files;
 #[derive(Default)]
 pub struct Library {
     paths: HashMap<Digest, String>,
+    /// Many nodes name the same file; it is looked at once.
+    seen: HashMap<String, Digest>,
     open: Mutex<HashMap<Digest, Arc<Shard>>>,
 }
 
@@ -49,6 +51,9 @@ pub enum LibraryError {
 impl Library {
     /// Digests a file, with the store's memo in between where there is one, and remembers where it lies.
     pub fn add(&mut self, path: &str, memo: Option<&Store>) -> Result<Digest, LibraryError> {
+        if let Some(digest) = self.seen.get(path) {
+            return Ok(*digest);
+        }
         let failed = |reason: String| LibraryError::Read { path: path.to_owned(), reason };
         let stamp = stamp(path).map_err(failed)?;
         let digest = match memo.and_then(|store| store.file_digest(&stamp)) {
@@ -71,6 +76,7 @@ impl Library {
             }
         };
         self.paths.insert(digest, path.to_owned());
+        self.seen.insert(path.to_owned(), digest);
         Ok(digest)
     }
 

@@ -36,7 +36,7 @@ struct Stage {
 }
 
 /// Multiply-adds a second that a first estimate assumes; after one run the measured time is used.
-const ASSUMED_MACS_PER_SECOND: f64 = 2e10;
+const ASSUMED_MACS_PER_SECOND: f64 = 6e10;
 
 impl Kind<dyn Node, Models> for Train {
     fn spec(&self) -> KindSpec {
