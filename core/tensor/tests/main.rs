@@ -1,6 +1,6 @@
 //! Tests of the crate from outside: one binary, a file per question.
 
-#![allow(clippy::unwrap_used, reason = "a failed test is a panic")]
+#![expect(clippy::unwrap_used, reason = "a failed test is a panic")]
 
 /// Do bits depend on threads or on the batch?
 mod determinism;
@@ -10,8 +10,6 @@ mod gradients;
 mod parameters;
 /// Do modules give what the official code gives?
 mod parity;
-/// How long does a training step take? Ignored by default.
-mod speed;
 /// What the tests share.
 mod support;
 /// Do training steps do what their formulas say?
