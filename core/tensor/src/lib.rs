@@ -13,6 +13,7 @@
 //! ```
 //!
 //! * [`backend`]: one trait with the operations that decide speed; composed defaults, fused CPU overrides.
+//! * [`checkpoint`](mod@checkpoint): a block that is run again instead of kept.
 //! * [`tape`]: the shared list of backward operations that travels with tensors.
 //! * [`tensor`], [`value`]: aliases with run-time shapes, and what travels on the edges of a model graph.
 //! * [`parameter`]: named weights: specification, initialisation, storage, safetensors.
@@ -26,6 +27,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed test is a panic"))]
 
 pub mod backend;
+pub mod checkpoint;
 pub mod element;
 pub mod error;
 pub(crate) mod kernels;

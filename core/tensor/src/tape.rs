@@ -24,12 +24,15 @@ use std::{
 
 use dfdx::prelude::{HasErr, Merge, NoneTape};
 
-use crate::backend::Backend;
+use crate::{
+    backend::Backend,
+    error::{OnDevice, TensorError},
+};
 
 /// Gradients under construction, by tensor.
 pub(crate) type Grads<B> = dfdx::tensor::Gradients<<B as Backend>::Elem, <B as Backend>::Device>;
 type DeviceError<B> = <<B as Backend>::Device as HasErr>::Err;
-type Operation<B> = Box<dyn FnOnce(&mut Grads<B>) -> Result<(), DeviceError<B>>>;
+type Operation<B> = Box<dyn FnOnce(&mut Grads<B>) -> Result<(), TensorError>>;
 type Shared<B> = Rc<RefCell<Log<B>>>;
 
 /// A handle to a list of backward operations. See the [module](self) documentation.
@@ -50,9 +53,26 @@ enum Log<B: Backend> {
 /// What a tape holds.
 pub(crate) struct Record<B: Backend> {
     /// Backward operations with the time at which each was recorded.
-    pub(crate) operations: Vec<(u64, Operation<B>)>,
+    operations: Vec<(u64, Operation<B>)>,
     /// Names of the parameters that were read through this tape.
     pub(crate) parameters: BTreeSet<String>,
+}
+
+impl<B: Backend> Record<B> {
+    /// Whether nothing was recorded.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.operations.is_empty()
+    }
+
+    /// Runs the operations in reverse, on gradients that hold the last one's.
+    ///
+    /// # Errors
+    /// What an operation returns.
+    pub(crate) fn run_backward(self, grads: &mut Grads<B>) -> Result<(), TensorError> {
+        let mut operations = self.operations;
+        operations.sort_by_key(|(time, _)| *time);
+        operations.into_iter().rev().try_for_each(|(_, operation)| operation(grads))
+    }
 }
 
 impl<B: Backend> Default for Record<B> {
@@ -88,6 +108,16 @@ impl<B: Backend> Tape<B> {
     pub(crate) fn note_parameter(&self, name: &str) {
         if let Kind::On(log) | Kind::Fresh(log) = &self.0 {
             with_record(log, |record| record.parameters.insert(name.to_owned()));
+        }
+    }
+
+    /// Records a backward operation; without effect on a tape that is off.
+    pub(crate) fn push(
+        &mut self,
+        operation: impl FnOnce(&mut Grads<B>) -> Result<(), TensorError> + 'static,
+    ) {
+        if let Kind::On(log) | Kind::Fresh(log) = &self.0 {
+            with_record(log, |record| record.operations.push((now(), Box::new(operation))));
         }
     }
 
@@ -155,9 +185,7 @@ impl<B: Backend> dfdx::tensor::Tape<B::Elem, B::Device> for Tape<B> {
     where
         F: 'static + FnOnce(&mut Grads<B>) -> Result<(), DeviceError<B>>,
     {
-        if let Kind::On(log) | Kind::Fresh(log) = &self.0 {
-            with_record(log, |record| record.operations.push((now(), Box::new(operation))));
-        }
+        self.push(|grads| operation(grads).on_device());
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use heddle_tensor::{
     Backend, Cpu, CpuF64, Element, HostTensor, Mask, Matrix, Module, Parameters, Row, Scalar, Seq, Tape,
     TensorError, Value,
-    backend::{GatedMlpWeights, MlpWeights, QkNorm},
+    backend::{LlamaAttention, LlamaMlp, QkNorm, RmsNorm, VitAttention, VitMlp},
     backward_with,
     modules::Probe,
     tensor::reshape,
@@ -52,11 +52,47 @@ cases! {
     normalize_rows: [21], |b, [x]| b.normalize_rows(mat(x, 3)?);
     gelu: [21], |b, [x]| b.gelu(mat(x, 3)?);
     silu: [21], |b, [x]| b.silu(mat(x, 3)?);
-    mlp: [12, 20, 5, 20, 4], |b, [x, fc1, fc1_bias, fc2, fc2_bias]| {
-        b.mlp(mat(x, 3)?, MlpWeights { fc1: mat(fc1, 5)?, fc1_bias, fc2: mat(fc2, 4)?, fc2_bias })
+    vit_attention: [24, 4, 48, 12, 4, 4, 16, 4, 4], |b, [x, norm, qkv, bias, query, key, proj, proj_bias, gamma]| {
+        let w = VitAttention {
+            norm: RmsNorm { weight: norm, eps: 1e-3 },
+            qkv: mat(qkv, 12)?,
+            qkv_bias: Some(bias),
+            qk_norm: Some(QkNorm { query, key, eps: 1e-3 }),
+            proj: mat(proj, 4)?,
+            proj_bias,
+            gamma,
+            heads: 2,
+        };
+        b.vit_attention(seq(x, 2, 3)?, w, Some(&[0.0, 1.25]))
     };
-    gated_mlp: [12, 20, 20, 20], |b, [x, gate, up, down]| {
-        b.gated_mlp(mat(x, 3)?, GatedMlpWeights { gate: mat(gate, 5)?, up: mat(up, 5)?, down: mat(down, 4)? })
+    vit_attention_plain: [24, 4, 48, 16, 4, 4], |b, [x, norm, qkv, proj, proj_bias, gamma]| {
+        let w = VitAttention {
+            norm: RmsNorm { weight: norm, eps: 1e-3 },
+            qkv: mat(qkv, 12)?,
+            qkv_bias: None,
+            qk_norm: None,
+            proj: mat(proj, 4)?,
+            proj_bias,
+            gamma,
+            heads: 1,
+        };
+        b.vit_attention(seq(x, 2, 3)?, w, None)
+    };
+    vit_mlp: [24, 4, 20, 5, 20, 4, 4], |b, [x, norm, fc1, fc1_bias, fc2, fc2_bias, gamma]| {
+        let norm = RmsNorm { weight: norm, eps: 1e-3 };
+        let w = VitMlp { norm, fc1: mat(fc1, 5)?, fc1_bias, fc2: mat(fc2, 4)?, fc2_bias, gamma };
+        b.vit_mlp(seq(x, 2, 3)?, w, Some(&[1.25, 0.0]))
+    };
+    llama_attention: [24, 4, 16, 16, 16, 16], |b, [x, norm, query, key, value, out]| {
+        let norm = RmsNorm { weight: norm, eps: 1e-3 };
+        let [query, key, value, out] = [mat(query, 4)?, mat(key, 4)?, mat(value, 4)?, mat(out, 4)?];
+        let w = LlamaAttention { norm, query, key, value, out, heads: 2, rope_base: 100.0 };
+        let mask = Mask::Padding { keep: Arc::from([true, true, false, true, true, true]), causal: true };
+        b.llama_attention(seq(x, 2, 3)?, w, &[0, 1, 2], &mask)
+    };
+    llama_mlp: [24, 4, 20, 20, 20], |b, [x, norm, gate, up, down]| {
+        let norm = RmsNorm { weight: norm, eps: 1e-3 };
+        b.llama_mlp(seq(x, 2, 3)?, LlamaMlp { norm, gate: mat(gate, 5)?, up: mat(up, 5)?, down: mat(down, 4)? })
     };
     attention: [36, 60, 60], |b, [q, k, v]| {
         b.attention([seq(q, 2, 3)?, seq(k, 2, 5)?, seq(v, 2, 5)?], 2, 0.6, &Mask::None)

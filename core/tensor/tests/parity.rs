@@ -186,6 +186,7 @@ fn internvl_c_modules(fixture: &Fixture) -> (InternVit, AttentionPool, Llama, It
         mlp_width: text("intermediate_size"),
         max_positions: text("max_position_embeddings"),
         projection: Some(out_dim),
+        checkpoint: false,
         ..Llama::default()
     };
     (tower, pool, llama, Itc::default())

@@ -11,7 +11,10 @@ use std::fmt::Debug;
 
 use dfdx::tensor_ops::Device;
 
-use super::compose;
+use super::{
+    compose,
+    weights::{LlamaAttention, LlamaMlp, QkNorm, VitAttention, VitMlp},
+};
 use crate::{
     element::Element,
     error::TensorError,
@@ -20,41 +23,6 @@ use crate::{
     tape::Grads,
     tensor::{Flat, Image, Matrix, Row, Scalar, Seq, Vector},
 };
-
-/// Weights of a two-layer perceptron, each `[out, in]` with a bias.
-#[derive(Debug, Clone)]
-pub struct MlpWeights<B: Backend> {
-    /// `[hidden, C]`
-    pub fc1: Matrix<B>,
-    /// `[hidden]`
-    pub fc1_bias: Row<B>,
-    /// `[C, hidden]`
-    pub fc2: Matrix<B>,
-    /// `[C]`
-    pub fc2_bias: Row<B>,
-}
-
-/// Weights of LLaMA's gated perceptron, without biases.
-#[derive(Debug, Clone)]
-pub struct GatedMlpWeights<B: Backend> {
-    /// `[hidden, C]`
-    pub gate: Matrix<B>,
-    /// `[hidden, C]`
-    pub up: Matrix<B>,
-    /// `[C, hidden]`
-    pub down: Matrix<B>,
-}
-
-/// Query/key normalisation: an RMS norm over all heads concatenated, on queries and on keys.
-#[derive(Debug, Clone)]
-pub struct QkNorm<B: Backend> {
-    /// Weight for queries, `[C]`.
-    pub query: Row<B>,
-    /// Weight for keys, `[C]`.
-    pub key: Row<B>,
-    /// Added to the mean square.
-    pub eps: f64,
-}
 
 /// One update of AdamW (Loshchilov and Hutter, 2019, algorithm 2), with everything that depends on the step
 /// number already worked out.
@@ -195,16 +163,6 @@ pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
         compose::silu::<Self>(x)
     }
 
-    /// `fc2(gelu(fc1(x)))`, `[R, C]` to `[R, C]`.
-    fn mlp(&self, x: Matrix<Self>, w: MlpWeights<Self>) -> Result<Matrix<Self>, TensorError> {
-        compose::mlp(self, x, w)
-    }
-
-    /// `down(silu(gate(x)) * up(x))`, `[R, C]` to `[R, C]`.
-    fn gated_mlp(&self, x: Matrix<Self>, w: GatedMlpWeights<Self>) -> Result<Matrix<Self>, TensorError> {
-        compose::gated_mlp(self, x, w)
-    }
-
     /// Multi-head attention `softmax(scale q k^T + mask) v` per head; `q` is `[B, Nq, C]`, `k` and `v` are
     /// `[B, Nk, C]`, the result is `[B, Nq, C]`. Head `h` is columns `h C/heads ..`.
     fn attention(
@@ -251,6 +209,39 @@ pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
         keep: Option<&[f64]>,
     ) -> Result<Seq<Self>, TensorError> {
         compose::residual(self, x, y, gamma, keep)
+    }
+
+    /// The attention branch of an InternViT block: `x + keep gamma proj(attention(qkv(norm(x))))`, `[B, N, C]`,
+    /// every token seeing every token. `keep` scales each record's branch, as in [`Backend::residual`].
+    fn vit_attention(
+        &self,
+        x: Seq<Self>,
+        w: VitAttention<Self>,
+        keep: Option<&[f64]>,
+    ) -> Result<Seq<Self>, TensorError> {
+        compose::vit_attention(self, x, w, keep)
+    }
+
+    /// The perceptron branch of an InternViT block: `x + keep gamma fc2(gelu(fc1(norm(x))))`, `[B, N, C]`.
+    fn vit_mlp(&self, x: Seq<Self>, w: VitMlp<Self>, keep: Option<&[f64]>) -> Result<Seq<Self>, TensorError> {
+        compose::vit_mlp(self, x, w, keep)
+    }
+
+    /// The attention branch of a LLaMA layer: `x + out(attention(q, k, v))` of `norm(x)`, with rotary positions on
+    /// queries and keys, one position per token, `[B, T, C]`.
+    fn llama_attention(
+        &self,
+        x: Seq<Self>,
+        w: LlamaAttention<Self>,
+        positions: &[u32],
+        mask: &Mask,
+    ) -> Result<Seq<Self>, TensorError> {
+        compose::llama_attention(self, x, w, positions, mask)
+    }
+
+    /// The perceptron branch of a LLaMA layer: `x + down(silu(gate(n)) * up(n))` with `n = norm(x)`, `[B, T, C]`.
+    fn llama_mlp(&self, x: Seq<Self>, w: LlamaMlp<Self>) -> Result<Seq<Self>, TensorError> {
+        compose::llama_mlp(self, x, w)
     }
 
     /// Rows `ids` of `table`, `[V, C]` to `[ids, C]`. Rows of the table named by `padding` get no gradient.

@@ -5,14 +5,28 @@ use std::sync::Arc;
 use dfdx::prelude::{Axes2, HasShape, PermuteTo};
 
 use crate::{
-    backend::{Backend, GatedMlpWeights},
+    backend::{Backend, LlamaAttention, LlamaMlp, RmsNorm, Weights},
+    checkpoint::checkpoint,
     error::{OnDevice, TensorError},
     mask::Mask,
     module::{Forward, InputSize, Module},
     parameter::{Init, ParameterSpec},
-    tensor::{Matrix, Seq, reshape},
+    tape::Tape,
+    tensor::{Seq, reshape},
     value::{Tokens, Value},
 };
+
+/// The weights of one layer.
+struct Layer<B: Backend> {
+    attention: LlamaAttention<B>,
+    mlp: LlamaMlp<B>,
+}
+
+impl<B: Backend> Weights<B> for Layer<B> {
+    fn with_tape(&self, tape: &Tape<B>) -> Self {
+        Self { attention: self.attention.with_tape(tape), mlp: self.mlp.with_tape(tape) }
+    }
+}
 
 /// LLaMA without its language head. Input `text` (token ids `[B, T]`); outputs
 ///
@@ -42,6 +56,8 @@ pub struct Llama {
     pub max_positions: usize,
     /// Width of `text_projection`, if there is one.
     pub projection: Option<usize>,
+    /// Whether training keeps only the input of each layer and runs the layer again in the backward pass.
+    pub checkpoint: bool,
 }
 
 impl Default for Llama {
@@ -56,6 +72,7 @@ impl Default for Llama {
             rope_base: 10000.0,
             max_positions: 2048,
             projection: Some(768),
+            checkpoint: false,
         }
     }
 }
@@ -82,50 +99,42 @@ impl Llama {
         x: Seq<B>,
         mask: &Mask,
     ) -> Result<Seq<B>, TensorError> {
-        let prefix = format!("model.layers.{index}");
-        let &(batch, len, width) = x.shape();
-        let rows = (batch * len, width);
-        let normed = |x: &Seq<B>, norm: &str| {
-            let weight = cx.row(&format!("{prefix}.{norm}.weight"), width)?;
-            cx.backend().rms_norm(reshape::<_, _, B>(x.clone(), rows)?, weight, self.eps)
+        let layer = self.weights(cx, &format!("model.layers.{index}"))?;
+        let (positions, mask): (Vec<u32>, _) = ((0..x.shape().1 as u32).collect(), mask.clone());
+        let run = move |backend: &B, x: Seq<B>, layer: Layer<B>| {
+            let x = backend.llama_attention(x, layer.attention, &positions, &mask)?;
+            backend.llama_mlp(x, layer.mlp)
         };
-        let attended = self.attention(cx, &prefix, normed(&x, "input_layernorm")?, (batch, len), mask)?;
-        let x = cx.backend().residual(x, attended, None, None)?;
-        let matrix = |part: &str, out: usize, inputs: usize| {
-            cx.matrix(&format!("{prefix}.mlp.{part}_proj.weight"), out, inputs)
-        };
-        let weights = GatedMlpWeights {
-            gate: matrix("gate", self.mlp_width, width)?,
-            up: matrix("up", self.mlp_width, width)?,
-            down: matrix("down", width, self.mlp_width)?,
-        };
-        let expanded = cx.backend().gated_mlp(normed(&x, "post_attention_layernorm")?, weights)?;
-        cx.backend().residual(x, reshape::<_, _, B>(expanded, (batch, len, width))?, None, None)
+        match self.checkpoint {
+            true => checkpoint(cx.backend(), cx.tape(), x, layer, run),
+            false => run(cx.backend(), x, layer),
+        }
     }
 
-    fn attention<B: Backend>(
-        &self,
-        cx: &Forward<'_, B>,
-        prefix: &str,
-        x: Matrix<B>,
-        (batch, len): (usize, usize),
-        mask: &Mask,
-    ) -> Result<Seq<B>, TensorError> {
-        let width = self.width;
-        let linear = |x: Matrix<B>, part: &str| {
-            let weight = cx.matrix(&format!("{prefix}.self_attn.{part}_proj.weight"), width, width)?;
-            cx.backend().linear(x, weight, None)
+    fn weights<B: Backend>(&self, cx: &Forward<'_, B>, prefix: &str) -> Result<Layer<B>, TensorError> {
+        let (width, hidden) = (self.width, self.mlp_width);
+        let norm = |name: &str| -> Result<_, TensorError> {
+            Ok(RmsNorm { weight: cx.row(&format!("{prefix}.{name}.weight"), width)?, eps: self.eps })
         };
-        let sequence = |x: Matrix<B>| reshape::<_, _, B>(x, (batch, len, width));
-        let positions: Vec<u32> = (0..len as u32).collect();
-        let turned = |x: Seq<B>| cx.backend().rotary(x, self.heads, self.rope_base, &positions);
-        let q = turned(sequence(linear(x.clone(), "q")?)?)?;
-        let k = turned(sequence(linear(x.clone(), "k")?)?)?;
-        let v = sequence(linear(x, "v")?)?;
-        let scale = ((width / self.heads) as f64).powf(-0.5);
-        let out = cx.backend().attention([q, k, v], self.heads, scale, mask)?;
-        let out = linear(reshape::<_, _, B>(out, (batch * len, width))?, "o")?;
-        sequence(out)
+        let matrix = |name: &str, out: usize, inputs: usize| {
+            cx.matrix(&format!("{prefix}.{name}_proj.weight"), out, inputs)
+        };
+        let attention = LlamaAttention {
+            norm: norm("input_layernorm")?,
+            query: matrix("self_attn.q", width, width)?,
+            key: matrix("self_attn.k", width, width)?,
+            value: matrix("self_attn.v", width, width)?,
+            out: matrix("self_attn.o", width, width)?,
+            heads: self.heads,
+            rope_base: self.rope_base,
+        };
+        let mlp = LlamaMlp {
+            norm: norm("post_attention_layernorm")?,
+            gate: matrix("mlp.gate", hidden, width)?,
+            up: matrix("mlp.up", hidden, width)?,
+            down: matrix("mlp.down", width, hidden)?,
+        };
+        Ok(Layer { attention, mlp })
     }
 
     fn embed<B: Backend>(&self, cx: &Forward<'_, B>, tokens: &Tokens) -> Result<Seq<B>, TensorError> {

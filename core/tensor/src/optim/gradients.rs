@@ -74,18 +74,15 @@ fn run_backward<B: Backend>(
     loss: &Plain<(), B>,
     tape: &Tape<B>,
 ) -> Result<(Grads<B>, Vec<String>), TensorError> {
-    let record = tape.take().ok_or(TensorError::NoGradient)?;
-    let mut operations = record.operations;
-    if operations.is_empty() {
+    let mut record = tape.take().ok_or(TensorError::NoGradient)?;
+    if record.is_empty() {
         return Err(TensorError::NoGradient);
     }
-    operations.sort_by_key(|(time, _)| *time);
+    let names = std::mem::take(&mut record.parameters).into_iter().collect();
     let mut grads = Grads::<B>::leaky();
     fill_with_ones(loss.device(), grads.get_or_alloc_mut(loss).on_device()?)?;
-    for (_, operation) in operations.into_iter().rev() {
-        operation(&mut grads).on_device()?;
-    }
-    Ok((grads, record.parameters.into_iter().collect()))
+    record.run_backward(&mut grads)?;
+    Ok((grads, names))
 }
 
 /// dfdx keeps the trait of `try_fill_with_ones` to itself; the bound on a type parameter brings it in reach.

@@ -1,9 +1,9 @@
-//! Linear layers and the perceptrons made of them.
+//! The linear layer.
 
-use dfdx::prelude::{Axes2, BroadcastTo, HasShape, PermuteTo, TryAdd, TryMatMul, TryMul};
+use dfdx::prelude::{Axes2, BroadcastTo, HasShape, PermuteTo, TryAdd, TryMatMul};
 
 use crate::{
-    backend::{Backend, GatedMlpWeights, MlpWeights},
+    backend::Backend,
     error::{OnDevice, TensorError},
     tensor::{Matrix, Row},
 };
@@ -24,21 +24,4 @@ pub fn linear<B: Backend>(
             y.try_add(bias).on_device()
         }
     }
-}
-
-/// See [`Backend::mlp`].
-pub fn mlp<B: Backend>(backend: &B, x: Matrix<B>, w: MlpWeights<B>) -> Result<Matrix<B>, TensorError> {
-    let hidden = backend.linear(x, w.fc1, Some(w.fc1_bias))?;
-    backend.linear(backend.gelu(hidden)?, w.fc2, Some(w.fc2_bias))
-}
-
-/// See [`Backend::gated_mlp`].
-pub fn gated_mlp<B: Backend>(
-    backend: &B,
-    x: Matrix<B>,
-    w: GatedMlpWeights<B>,
-) -> Result<Matrix<B>, TensorError> {
-    let gate = backend.silu(backend.linear(x.clone(), w.gate, None)?)?;
-    let up = backend.linear(x, w.up, None)?;
-    backend.linear(gate.try_mul(up).on_device()?, w.down, None)
 }

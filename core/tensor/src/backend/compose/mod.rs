@@ -13,10 +13,12 @@ mod dense;
 mod loss;
 mod norm;
 mod sequence;
+mod sublayer;
 
 pub use activation::{gelu, silu};
 pub use attention::{attention, packed_attention, rotary};
-pub use dense::{gated_mlp, linear, mlp};
+pub use dense::linear;
 pub use loss::{contrastive, cross_entropy};
 pub use norm::{layer_norm, normalize_rows, rms_norm};
 pub use sequence::{add_class_and_positions, embedding, mean_tokens, residual, unfold};
+pub use sublayer::{llama_attention, llama_mlp, vit_attention, vit_mlp};

@@ -12,7 +12,7 @@ mod sequence;
 
 use dfdx::prelude::{Cpu as Device, HasShape};
 
-use super::{AdamWStep, Backend, GatedMlpWeights, MlpWeights, QkNorm, host};
+use super::{AdamWStep, Backend, QkNorm, host};
 use crate::{
     error::{OnDevice, TensorError, expect_size},
     kernels::{adamw, vector},
@@ -131,14 +131,6 @@ impl Backend for Cpu {
 
     fn gelu(&self, x: Matrix<Self>) -> Result<Matrix<Self>, TensorError> {
         dense::gelu(self, x)
-    }
-
-    fn mlp(&self, x: Matrix<Self>, w: MlpWeights<Self>) -> Result<Matrix<Self>, TensorError> {
-        dense::mlp(self, x, w)
-    }
-
-    fn gated_mlp(&self, x: Matrix<Self>, w: GatedMlpWeights<Self>) -> Result<Matrix<Self>, TensorError> {
-        dense::gated_mlp(self, x, w)
     }
 
     fn attention(

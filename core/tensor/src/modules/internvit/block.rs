@@ -5,12 +5,25 @@ use rand::Rng;
 
 use super::InternVit;
 use crate::{
-    backend::{Backend, MlpWeights, QkNorm},
+    backend::{Backend, QkNorm, RmsNorm, VitAttention, VitMlp, Weights},
+    checkpoint::checkpoint,
     error::TensorError,
-    mask::Mask,
     module::{Forward, Mode},
-    tensor::{Matrix, Seq, reshape},
+    tape::Tape,
+    tensor::Seq,
 };
+
+/// The weights of one block.
+struct Block<B: Backend> {
+    attention: VitAttention<B>,
+    mlp: VitMlp<B>,
+}
+
+impl<B: Backend> Weights<B> for Block<B> {
+    fn with_tape(&self, tape: &Tape<B>) -> Self {
+        Self { attention: self.attention.with_tape(tape), mlp: self.mlp.with_tape(tape) }
+    }
+}
 
 /// Runs block `index` on `x` `[B, N, width]`.
 pub(super) fn forward<B: Backend>(
@@ -20,59 +33,55 @@ pub(super) fn forward<B: Backend>(
     x: Seq<B>,
 ) -> Result<Seq<B>, TensorError> {
     let prefix = format!("encoder.layers.{index}");
-    let &(batch, len, width) = x.shape();
-    let branch = |x: &Seq<B>, norm: &str| -> Result<Matrix<B>, TensorError> {
-        let rows = reshape::<_, _, B>(x.clone(), (batch * len, width))?;
-        cx.backend().rms_norm(rows, cx.row(&format!("{prefix}.{norm}.weight"), width)?, vit.eps)
+    let block = Block { attention: attention(vit, cx, &prefix)?, mlp: mlp(vit, cx, &prefix)? };
+    let (batch, rate) = (x.shape().0, vit.drop_path_of(index));
+    let keep = ["ls1", "ls2"].map(|branch| drop_path(cx, &format!("{prefix}.{branch}"), batch, rate));
+    let run = move |backend: &B, x: Seq<B>, block: Block<B>| {
+        let x = backend.vit_attention(x, block.attention, keep[0].as_deref())?;
+        backend.vit_mlp(x, block.mlp, keep[1].as_deref())
     };
-    let close = |x: Seq<B>, y: Matrix<B>, scale: &str| -> Result<Seq<B>, TensorError> {
-        let y = reshape::<_, _, B>(y, (batch, len, width))?;
-        let gamma = cx.row(&format!("{prefix}.{scale}"), width)?;
-        let keep = drop_path(cx, &format!("{prefix}.{scale}"), batch, vit.drop_path_of(index));
-        cx.backend().residual(x, y, Some(gamma), keep.as_deref())
-    };
-    let attended = attention(vit, cx, &prefix, branch(&x, "norm1")?, (batch, len))?;
-    let x = close(x, attended, "ls1")?;
-    let expanded = cx.backend().mlp(branch(&x, "norm2")?, mlp_weights(vit, cx, &prefix)?)?;
-    close(x, expanded, "ls2")
+    match vit.checkpoint {
+        true => checkpoint(cx.backend(), cx.tape(), x, block, run),
+        false => run(cx.backend(), x, block),
+    }
 }
 
-/// `[B N, C]` to `[B N, C]`.
+fn norm<B: Backend>(vit: &InternVit, cx: &Forward<'_, B>, name: &str) -> Result<RmsNorm<B>, TensorError> {
+    Ok(RmsNorm { weight: cx.row(&format!("{name}.weight"), vit.width)?, eps: vit.eps })
+}
+
 fn attention<B: Backend>(
     vit: &InternVit,
     cx: &Forward<'_, B>,
     prefix: &str,
-    x: Matrix<B>,
-    (batch, len): (usize, usize),
-) -> Result<Matrix<B>, TensorError> {
+) -> Result<VitAttention<B>, TensorError> {
     let width = vit.width;
     let name = |local: &str| format!("{prefix}.attn.{local}");
-    let bias = vit.qkv_bias.then(|| cx.row(&name("qkv.bias"), 3 * width)).transpose()?;
-    let qkv = cx.backend().linear(x, cx.matrix(&name("qkv.weight"), 3 * width, width)?, bias)?;
-    let qkv = reshape::<_, _, B>(qkv, (batch, len, 3 * width))?;
-    let norm = |part: &str| cx.row(&name(&format!("{part}_norm.weight")), width);
-    let qk_norm = match vit.qk_norm {
-        true => Some(QkNorm { query: norm("q")?, key: norm("k")?, eps: vit.eps }),
-        false => None,
-    };
-    let scale = ((width / vit.heads) as f64).powf(-0.5);
-    let out = cx.backend().packed_attention(qkv, qk_norm, vit.heads, scale, &Mask::None)?;
-    let out = reshape::<_, _, B>(out, (batch * len, width))?;
-    let bias = cx.row(&name("proj.bias"), width)?;
-    cx.backend().linear(out, cx.matrix(&name("proj.weight"), width, width)?, Some(bias))
+    let qk = |part: &str| cx.row(&name(&format!("{part}_norm.weight")), width);
+    Ok(VitAttention {
+        norm: norm(vit, cx, &format!("{prefix}.norm1"))?,
+        qkv: cx.matrix(&name("qkv.weight"), 3 * width, width)?,
+        qkv_bias: vit.qkv_bias.then(|| cx.row(&name("qkv.bias"), 3 * width)).transpose()?,
+        qk_norm: match vit.qk_norm {
+            true => Some(QkNorm { query: qk("q")?, key: qk("k")?, eps: vit.eps }),
+            false => None,
+        },
+        proj: cx.matrix(&name("proj.weight"), width, width)?,
+        proj_bias: cx.row(&name("proj.bias"), width)?,
+        gamma: cx.row(&format!("{prefix}.ls1"), width)?,
+        heads: vit.heads,
+    })
 }
 
-fn mlp_weights<B: Backend>(
-    vit: &InternVit,
-    cx: &Forward<'_, B>,
-    prefix: &str,
-) -> Result<MlpWeights<B>, TensorError> {
+fn mlp<B: Backend>(vit: &InternVit, cx: &Forward<'_, B>, prefix: &str) -> Result<VitMlp<B>, TensorError> {
     let name = |local: &str| format!("{prefix}.mlp.{local}");
-    Ok(MlpWeights {
+    Ok(VitMlp {
+        norm: norm(vit, cx, &format!("{prefix}.norm2"))?,
         fc1: cx.matrix(&name("fc1.weight"), vit.mlp_width, vit.width)?,
         fc1_bias: cx.row(&name("fc1.bias"), vit.mlp_width)?,
         fc2: cx.matrix(&name("fc2.weight"), vit.width, vit.mlp_width)?,
         fc2_bias: cx.row(&name("fc2.bias"), vit.width)?,
+        gamma: cx.row(&format!("{prefix}.ls2"), vit.width)?,
     })
 }
 

@@ -54,6 +54,8 @@ pub struct InternVit {
     pub mask_ratio: f64,
     /// Standard deviation of the truncated normal that matrices and embeddings start from.
     pub init_std: f64,
+    /// Whether training keeps only the input of each block and runs the block again in the backward pass.
+    pub checkpoint: bool,
 }
 
 impl Default for InternVit {
@@ -74,6 +76,7 @@ impl Default for InternVit {
             drop_path_mode: DropPathMode::Uniform,
             mask_ratio: 0.0,
             init_std: 0.02,
+            checkpoint: false,
         }
     }
 }

@@ -1,0 +1,81 @@
+//! Whole sub-layers, each made of the backend's own smaller operations.
+
+use dfdx::prelude::{HasShape, TryMul};
+
+use crate::{
+    backend::{Backend, LlamaAttention, LlamaMlp, VitAttention, VitMlp},
+    error::{OnDevice, TensorError},
+    mask::Mask,
+    tensor::{Matrix, Seq, reshape},
+};
+
+/// `[B, N, C]` to `[B N, C]`.
+fn rows<B: Backend>(x: Seq<B>) -> Result<Matrix<B>, TensorError> {
+    let &(batch, len, width) = x.shape();
+    reshape::<_, _, B>(x, (batch * len, width))
+}
+
+/// `1 / sqrt(columns of a head)`
+fn score_scale(width: usize, heads: usize) -> f64 {
+    ((width / heads) as f64).powf(-0.5)
+}
+
+/// See [`Backend::vit_attention`].
+pub fn vit_attention<B: Backend>(
+    backend: &B,
+    x: Seq<B>,
+    w: VitAttention<B>,
+    keep: Option<&[f64]>,
+) -> Result<Seq<B>, TensorError> {
+    let &(batch, len, width) = x.shape();
+    let normed = backend.rms_norm(rows::<B>(x.clone())?, w.norm.weight, w.norm.eps)?;
+    let qkv = backend.linear(normed, w.qkv, w.qkv_bias)?;
+    let qkv = reshape::<_, _, B>(qkv, (batch, len, 3 * width))?;
+    let scale = score_scale(width, w.heads);
+    let out = backend.packed_attention(qkv, w.qk_norm, w.heads, scale, &Mask::None)?;
+    let out = backend.linear(rows::<B>(out)?, w.proj, Some(w.proj_bias))?;
+    backend.residual(x, reshape::<_, _, B>(out, (batch, len, width))?, Some(w.gamma), keep)
+}
+
+/// See [`Backend::vit_mlp`].
+pub fn vit_mlp<B: Backend>(
+    backend: &B,
+    x: Seq<B>,
+    w: VitMlp<B>,
+    keep: Option<&[f64]>,
+) -> Result<Seq<B>, TensorError> {
+    let shape = *x.shape();
+    let normed = backend.rms_norm(rows::<B>(x.clone())?, w.norm.weight, w.norm.eps)?;
+    let hidden = backend.gelu(backend.linear(normed, w.fc1, Some(w.fc1_bias))?)?;
+    let out = backend.linear(hidden, w.fc2, Some(w.fc2_bias))?;
+    backend.residual(x, reshape::<_, _, B>(out, shape)?, Some(w.gamma), keep)
+}
+
+/// See [`Backend::llama_attention`].
+pub fn llama_attention<B: Backend>(
+    backend: &B,
+    x: Seq<B>,
+    w: LlamaAttention<B>,
+    positions: &[u32],
+    mask: &Mask,
+) -> Result<Seq<B>, TensorError> {
+    let shape = *x.shape();
+    let normed = backend.rms_norm(rows::<B>(x.clone())?, w.norm.weight, w.norm.eps)?;
+    let project =
+        |weight: Matrix<B>| reshape::<_, _, B>(backend.linear(normed.clone(), weight, None)?, shape);
+    let turned = |x: Seq<B>| backend.rotary(x, w.heads, w.rope_base, positions);
+    let (q, k, v) = (turned(project(w.query)?)?, turned(project(w.key)?)?, project(w.value)?);
+    let out = backend.attention([q, k, v], w.heads, score_scale(shape.2, w.heads), mask)?;
+    let out = backend.linear(rows::<B>(out)?, w.out, None)?;
+    backend.residual(x, reshape::<_, _, B>(out, shape)?, None, None)
+}
+
+/// See [`Backend::llama_mlp`].
+pub fn llama_mlp<B: Backend>(backend: &B, x: Seq<B>, w: LlamaMlp<B>) -> Result<Seq<B>, TensorError> {
+    let shape = *x.shape();
+    let normed = backend.rms_norm(rows::<B>(x.clone())?, w.norm.weight, w.norm.eps)?;
+    let gate = backend.silu(backend.linear(normed.clone(), w.gate, None)?)?;
+    let up = backend.linear(normed, w.up, None)?;
+    let out = backend.linear(gate.try_mul(up).on_device()?, w.down, None)?;
+    backend.residual(x, reshape::<_, _, B>(out, shape)?, None, None)
+}
