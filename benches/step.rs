@@ -15,12 +15,16 @@ use heddle_tensor::{
     AdamW, Cpu, HostTensor, Mode, Parameters, Tape, Tokens, Value, backward, value::ValueKind,
 };
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const BATCH: usize = 96;
 const TOKENS: usize = 16;
 const STEPS: u32 = 20;
 const ROUNDS: usize = 4;
 
 fn main() {
+    heddle::memory::keep_freed_memory();
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let file = format!("{root}/experiments/quickstart.toml");
     let project =

@@ -15,6 +15,7 @@ pub mod cli;
 pub mod device;
 pub mod exec;
 pub mod files;
+pub mod memory;
 pub mod model;
 pub mod nodes;
 pub mod project;

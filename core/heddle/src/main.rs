@@ -8,5 +8,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    heddle::memory::keep_freed_memory();
     heddle::cli::main(std::env::args_os())
 }

@@ -109,11 +109,6 @@ cases! {
         let mask = Mask::Pattern((0..12).map(|i| i % 3 != 1 || i > 8).collect());
         b.attention([seq(q, 2, 2)?, seq(k, 2, 3)?, seq(v, 2, 3)?], 3, 0.6, &mask)
     };
-    packed_attention: [72], |b, [qkv]| b.packed_attention(seq(qkv, 2, 3)?, None, 2, 0.6, &Mask::None);
-    packed_attention_normed: [72, 4, 4], |b, [qkv, query, key]| {
-        let norm = QkNorm { query, key, eps: 1e-3 };
-        b.packed_attention(seq(qkv, 2, 3)?, Some(norm), 2, 0.6, &Mask::None)
-    };
     rotary: [48], |b, [x]| b.rotary(seq(x, 2, 3)?, 2, 100.0, &[0, 1, 5]);
     residual: [24, 24, 4], |b, [x, y, gamma]| {
         b.residual(seq(x, 2, 3)?, seq(y, 2, 3)?, Some(gamma), Some(&[0.0, 1.25]))

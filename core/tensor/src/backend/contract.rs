@@ -13,7 +13,7 @@ use dfdx::tensor_ops::Device;
 
 use super::{
     compose,
-    weights::{LlamaAttention, LlamaMlp, QkNorm, VitAttention, VitMlp},
+    weights::{LlamaAttention, LlamaMlp, VitAttention, VitMlp},
 };
 use crate::{
     element::Element,
@@ -173,18 +173,6 @@ pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
         mask: &Mask,
     ) -> Result<Seq<Self>, TensorError> {
         compose::attention(self, [q, k, v], heads, scale, mask)
-    }
-
-    /// Self-attention of queries, keys and values that lie side by side, `[B, N, 3C]` to `[B, N, C]`.
-    fn packed_attention(
-        &self,
-        qkv: Seq<Self>,
-        qk_norm: Option<QkNorm<Self>>,
-        heads: usize,
-        scale: f64,
-        mask: &Mask,
-    ) -> Result<Seq<Self>, TensorError> {
-        compose::packed_attention(self, qkv, qk_norm, heads, scale, mask)
     }
 
     /// Rotary position embedding (Su et al., 2021) in LLaMA's half-split form: within each head, columns `i`

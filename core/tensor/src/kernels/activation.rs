@@ -21,36 +21,50 @@ pub fn gelu_backward(x: &[f32], dy: &[f32], dx: &mut [f32]) {
     tasks.for_each(|((dx, x), dy)| gelu_input(x, dy, dx));
 }
 
-/// `out = gate sigmoid(gate) up`.
-pub fn silu_mul_forward(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    assert!(gate.len() == out.len() && up.len() == out.len());
-    let tasks = out.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK));
-    tasks.for_each(|((out, gate), up)| silu_mul(gate, up, out));
-}
-
-/// With `s = sigmoid(gate)`: `dgate += dy up s (1 + gate (1 - s))` and `dup += dy gate s`.
-pub fn silu_mul_backward(
-    gate: &[f32],
-    up: &[f32],
-    dy: &[f32],
-    dgate: Option<&mut [f32]>,
-    dup: Option<&mut [f32]>,
-) {
-    assert!(gate.len() == dy.len() && up.len() == dy.len());
-    let inputs = || gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK));
-    if let Some(dgate) = dgate {
-        assert_eq!(dgate.len(), dy.len());
-        let tasks = dgate.par_chunks_mut(CHUNK).zip(inputs());
-        tasks.for_each(|(dgate, ((gate, up), dy))| silu_gate(gate, up, dy, dgate));
-    }
-    if let Some(dup) = dup {
-        assert_eq!(dup.len(), dy.len());
-        let tasks = dup.par_chunks_mut(CHUNK).zip(inputs());
-        tasks.for_each(|(dup, ((gate, _), dy))| silu_up(gate, dy, dup));
-    }
-}
-
 multiversion! {
+    /// `out = keep gelu(x + bias)` for one row.
+    pub fn bias_gelu(x: &[f32], bias: &[f32], keep: f32, out: &mut [f32]) {
+        for ((o, x), bias) in out.iter_mut().zip(x).zip(bias) {
+            let x = *x + *bias;
+            *o = keep * (x * normal::<FMA>(x).0);
+        }
+    }
+
+    /// As [`bias_gelu`], and `x` becomes the derivative of `out` by `x`.
+    pub fn bias_gelu_slope(x: &mut [f32], bias: &[f32], keep: f32, out: &mut [f32]) {
+        for ((o, x), bias) in out.iter_mut().zip(x).zip(bias) {
+            let y = *x + *bias;
+            let (distribution, density) = normal::<FMA>(y);
+            *o = keep * (y * distribution);
+            *x = keep * fma::<FMA>(y, density, distribution);
+        }
+    }
+
+    /// `y *= x`
+    pub fn multiply(x: &[f32], y: &mut [f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y *= *x;
+        }
+    }
+
+    /// `out = gate sigmoid(gate) up` for a tile.
+    pub fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
+        for ((o, gate), up) in out.iter_mut().zip(gate).zip(up) {
+            *o = *gate * sigmoid::<FMA>(*gate) * *up;
+        }
+    }
+
+    /// As [`silu_mul`], and `gate` and `up` become their gradients for the gradient `dout`.
+    pub fn silu_mul_gradients(gate: &mut [f32], up: &mut [f32], dout: &[f32], out: &mut [f32]) {
+        for ((o, dout), (gate, up)) in out.iter_mut().zip(dout).zip(gate.iter_mut().zip(up)) {
+            let (g, u) = (*gate, *up);
+            let s = sigmoid::<FMA>(g);
+            *o = g * s * u;
+            *gate = *dout * u * (s * fma::<FMA>(g, 1.0 - s, 1.0));
+            *up = *dout * (g * s);
+        }
+    }
+
     fn gelu(x: &[f32], out: &mut [f32]) {
         for (o, x) in out.iter_mut().zip(x) {
             *o = *x * normal::<FMA>(*x).0;
@@ -61,26 +75,6 @@ multiversion! {
         for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
             let (distribution, density) = normal::<FMA>(*x);
             *dx = fma::<FMA>(*dy, fma::<FMA>(*x, density, distribution), *dx);
-        }
-    }
-
-    fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
-        for ((o, gate), up) in out.iter_mut().zip(gate).zip(up) {
-            *o = *gate * sigmoid::<FMA>(*gate) * *up;
-        }
-    }
-
-    fn silu_gate(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32]) {
-        for ((dgate, gate), (up, dy)) in dgate.iter_mut().zip(gate).zip(up.iter().zip(dy)) {
-            let s = sigmoid::<FMA>(*gate);
-            let slope = s * fma::<FMA>(*gate, 1.0 - s, 1.0);
-            *dgate = fma::<FMA>(*dy * *up, slope, *dgate);
-        }
-    }
-
-    fn silu_up(gate: &[f32], dy: &[f32], dup: &mut [f32]) {
-        for ((dup, gate), dy) in dup.iter_mut().zip(gate).zip(dy) {
-            *dup = fma::<FMA>(*dy, *gate * sigmoid::<FMA>(*gate), *dup);
         }
     }
 }
@@ -120,16 +114,32 @@ mod tests {
     #[test]
     fn silu_mul_agrees_with_f64() {
         for len in [1, 15, 16, 33, 300] {
-            let (gate, up, dy) = (spread(len, 1), spread(len, 2), random(len, 3));
+            let (mut gate, mut up, dy) = (spread(len, 1), spread(len, 2), random(len, 3));
+            let (gate32, up32) = (gate.clone(), up.clone());
             let (gate64, up64) = (to_f64(&gate), to_f64(&up));
-            let mut out = vec![f32::NAN; len];
-            silu_mul_forward(&gate, &up, &mut out);
+            let (mut out, mut again) = (vec![f32::NAN; len], vec![f32::NAN; len]);
+            silu_mul(&gate, &up, &mut out);
             assert_close(&out, &naive_silu_mul(&gate64, &up64), 5e-7);
-            let (mut dgate, mut dup) = (vec![0.0; len], vec![0.0; len]);
-            silu_mul_backward(&gate, &up, &dy, Some(&mut dgate), Some(&mut dup));
-            assert_close(&dgate, &gradient(&gate, |g| probe(&naive_silu_mul(g, &up64), &dy)), 1e-6);
-            assert_close(&dup, &gradient(&up, |u| probe(&naive_silu_mul(&gate64, u), &dy)), 1e-6);
+            silu_mul_gradients(&mut gate, &mut up, &dy, &mut again);
+            assert_eq!(out, again);
+            assert_close(&gate, &gradient(&gate32, |g| probe(&naive_silu_mul(g, &up64), &dy)), 1e-6);
+            assert_close(&up, &gradient(&up32, |u| probe(&naive_silu_mul(&gate64, u), &dy)), 1e-6);
         }
+    }
+
+    #[test]
+    fn gelu_of_a_row_with_bias_agrees_with_f64() {
+        let (x, bias) = (spread(37, 1), random(37, 2));
+        let shifted = |x: &[f64]| -> Vec<f64> {
+            let x: Vec<f64> = x.iter().zip(&bias).map(|(x, b)| x + f64::from(*b)).collect();
+            naive_gelu(&x).iter().map(|y| 1.25 * y).collect()
+        };
+        let (mut out, mut again, mut slope) = (vec![f32::NAN; 37], vec![f32::NAN; 37], x.clone());
+        bias_gelu(&x, &bias, 1.25, &mut out);
+        assert_close(&out, &shifted(&to_f64(&x)), 5e-7);
+        bias_gelu_slope(&mut slope, &bias, 1.25, &mut again);
+        assert_eq!(out, again);
+        assert_close(&slope, &gradient(&x, |x| shifted(x).iter().sum()), 2e-6);
     }
 
     #[test]
@@ -138,7 +148,7 @@ mod tests {
         let mut out = [f32::NAN; 6];
         gelu_forward(&x[1..], &mut out[1..]);
         assert_eq!(out[1..], [0.0, 0.0, 0.0, 100.0, 1e30]);
-        silu_mul_forward(&x[1..], &[1.0; 5], &mut out[1..]);
+        silu_mul(&x[1..], &[1.0; 5], &mut out[1..]);
         assert_close(&out[1..], &[0.0, 0.0, 0.0, 100.0, 1e30], 1e-6);
         gelu_forward(&[f32::NAN], &mut out[..1]);
         assert!(out[0].is_nan());
@@ -151,9 +161,7 @@ mod tests {
             let (mut out, mut dx) = (vec![0.0; x.len()], vec![0.0; x.len()]);
             gelu_forward(&x, &mut out);
             gelu_backward(&x, &x, &mut dx);
-            let mut gated = vec![0.0; x.len()];
-            silu_mul_forward(&x, &out, &mut gated);
-            vec![out, dx, gated]
+            vec![out, dx]
         });
         let (mut all, mut part) = (vec![0.0; 64], vec![0.0; 7]);
         gelu_forward(&x[..64], &mut all);

@@ -2,7 +2,13 @@
 //!
 //! Must not know: which layer it serves.
 
-use super::matmul::{Matrix, MatrixMut, Threads, Write, product, row_product};
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::matmul::{Matrix, MatrixMut, Threads, Write, product};
+use super::packed::Packed;
+use super::simd::multiversion;
 use super::split::add_column_sums;
 
 /// Sizes of one linear layer's call.
@@ -16,18 +22,31 @@ pub struct Dims {
     pub outputs: usize,
 }
 
+/// Rows of a task.
+const TILE: usize = 128;
+
 /// `out = x w^T + bias`.
 ///
 /// # Shapes
 /// - `x: [R, K]`, `w: [N, K]`, `bias: [N]`, `out: [R, N]`
 pub fn forward(x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [f32], dims: Dims) {
     let Dims { rows, inputs, outputs } = dims;
-    assert_eq!(out.len(), rows * outputs);
-    match bias {
-        Some(bias) if outputs > 0 => out.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias)),
-        _ => out.fill(0.0),
+    assert!(x.len() == rows * inputs && out.len() == rows * outputs);
+    let w = Packed::transposed(w, inputs, None);
+    if out.is_empty() {
+        return;
     }
-    row_product(x, rows, Matrix::new(w, outputs, inputs).t(), out);
+    out.par_chunks_mut(TILE * outputs).enumerate().for_each(|(tile, out)| {
+        let x = &x[tile * TILE * inputs..][..out.len() / outputs * inputs];
+        let write = match bias {
+            None => Write::Overwrite,
+            Some(bias) => {
+                out.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias));
+                Write::Add
+            }
+        };
+        w.product(x, out, write);
+    });
 }
 
 /// `dx += dy w`, `dw += dy^T x`, `db += sum over rows of dy`.
@@ -44,21 +63,49 @@ pub fn backward(
     dims: Dims,
 ) {
     let Dims { rows, inputs, outputs } = dims;
-    if let Some(dx) = dx {
-        row_product(dy, rows, Matrix::new(w, outputs, inputs), dx);
+    if let Some(dx) = dx.filter(|dx| !dx.is_empty()) {
+        assert!(dx.len() == rows * inputs && dy.len() == rows * outputs);
+        let w = Packed::straight(w, inputs, None);
+        dx.par_chunks_mut(TILE * inputs).enumerate().for_each(|(tile, dx)| {
+            let dy = &dy[tile * TILE * outputs..][..dx.len() / inputs * outputs];
+            w.product(dy, dx, Write::Add);
+        });
     }
     if let Some(dw) = dw {
-        let (dy_t, x) = (Matrix::new(dy, rows, outputs).t(), Matrix::new(x, rows, inputs));
-        product(1.0, dy_t, x, MatrixMut::new(dw, outputs, inputs), Write::Add, Threads::Pool);
+        weight_gradient(x, dy, dw, Write::Add, dims);
     }
     if let Some(db) = db {
-        assert_eq!((dy.len(), db.len()), (rows * outputs, outputs));
-        add_column_sums(db, rows, |rows, first, acc| {
-            for row in rows {
-                let dy = &dy[row * outputs + first..][..acc.len()];
-                acc.iter_mut().zip(dy).for_each(|(a, d)| *a += d);
-            }
-        });
+        bias_gradient(dy, db);
+    }
+}
+
+/// `dw = dy^T x` or `dw += dy^T x`.
+///
+/// # Shapes
+/// - `x: [R, K]`, `dy: [R, N]`, `dw: [N, K]`
+pub fn weight_gradient(x: &[f32], dy: &[f32], dw: &mut [f32], write: Write, dims: Dims) {
+    let Dims { rows, inputs, outputs } = dims;
+    let (dy_t, x) = (Matrix::new(dy, rows, outputs).t(), Matrix::new(x, rows, inputs));
+    product(1.0, dy_t, x, MatrixMut::new(dw, outputs, inputs), write, Threads::Pool);
+}
+
+/// `db += sum over rows of dy`.
+///
+/// # Shapes
+/// - `dy: [R, N]`, `db: [N]`
+pub fn bias_gradient(dy: &[f32], db: &mut [f32]) {
+    let outputs = db.len();
+    let rows = dy.len() / outputs.max(1);
+    assert_eq!(dy.len(), rows * outputs);
+    add_column_sums(db, rows, |rows, first, acc| add_rows(&dy[first..], rows, outputs, acc));
+}
+
+multiversion! {
+    fn add_rows(dy: &[f32], rows: Range<usize>, stride: usize, acc: &mut [f32]) {
+        for row in rows {
+            let dy = &dy[row * stride..][..acc.len()];
+            acc.iter_mut().zip(dy).for_each(|(a, d)| *a += d);
+        }
     }
 }
 

@@ -6,12 +6,6 @@
 
 use std::marker::PhantomData;
 
-use rayon::prelude::*;
-
-use super::math::dot;
-use super::simd::multiversion;
-use super::split::rows_per_task;
-
 /// A strided view of a slice: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
@@ -102,7 +96,8 @@ pub enum Threads {
 /// # Shapes
 /// - `a: [m, k]`, `b: [k, n]`, `out: [m, n]`
 ///
-/// The bits do not depend on the size of the pool. They may depend on `m`; see [`row_product`].
+/// The bits do not depend on the size of the pool. They may depend on `m`; where a row's must not, see
+/// [`super::packed`].
 pub fn product(scale: f32, a: Matrix<'_>, b: Matrix<'_>, out: MatrixMut<'_>, write: Write, threads: Threads) {
     assert!(a.cols == b.rows && a.rows == out.rows && b.cols == out.cols, "shapes of a product agree");
     let parallelism = match threads {
@@ -133,78 +128,6 @@ pub fn product(scale: f32, a: Matrix<'_>, b: Matrix<'_>, out: MatrixMut<'_>, wri
             false,
             parallelism,
         );
-    }
-}
-
-/// Up to so many columns [`row_product`] takes inner products instead of calling `gemm`.
-const NARROW: usize = 16;
-/// `gemm` 0.19 sums along `k` in another order while an output has at most so many elements.
-const SMALL_OUTPUT: usize = 16 * 16;
-
-/// `out += x b` on the pool, where a row's bits do not depend on how many rows there are.
-///
-/// # Shapes
-/// - `x: [rows, k]`, `b: [k, n]`, `out: [rows, n]`
-///
-/// `gemm` chooses other paths, with another rounding, for one row or column, for `k <= 2`, and for small
-/// outputs of two operands contiguous in `k`. So narrow outputs and short sums have loops of their own here,
-/// and few rows are computed in the company of zeros.
-pub fn row_product(x: &[f32], rows: usize, b: Matrix<'_>, out: &mut [f32]) {
-    let (k, n) = (b.rows, b.cols);
-    assert!(x.len() == rows * k && out.len() == rows * n, "rows of a product agree");
-    let enough_rows = (SMALL_OUTPUT / n.max(1) + 1).max(2);
-    if n <= NARROW {
-        narrow_product(x, b, out);
-    } else if k <= 2 {
-        outer_product(x, b, out);
-    } else if rows < enough_rows {
-        let (mut padded, mut wide) = (x.to_vec(), out.to_vec());
-        padded.resize(enough_rows * k, 0.0);
-        wide.resize(enough_rows * n, 0.0);
-        pool_product(&padded, enough_rows, b, &mut wide);
-        out.copy_from_slice(&wide[..out.len()]);
-    } else {
-        pool_product(x, rows, b, out);
-    }
-}
-
-fn pool_product(x: &[f32], rows: usize, b: Matrix<'_>, out: &mut [f32]) {
-    let out = MatrixMut::new(out, rows, b.cols);
-    product(1.0, Matrix::new(x, rows, b.rows), b, out, Write::Add, Threads::Pool);
-}
-
-/// [`row_product`] for few columns.
-fn narrow_product(x: &[f32], b: Matrix<'_>, out: &mut [f32]) {
-    let (k, n) = (b.rows, b.cols);
-    if k == 0 || n == 0 {
-        return;
-    }
-    let at = |i: usize| b.data[i % k * b.row_stride + i / k * b.col_stride];
-    let columns: Vec<f32> = (0..n * k).map(at).collect();
-    let rows = rows_per_task(k * n);
-    let tasks = out.par_chunks_mut(rows * n).zip(x.par_chunks(rows * k));
-    tasks.for_each(|(out, x)| inner_products(x, &columns, k, out));
-}
-
-multiversion! {
-    /// `out[i, j] += x[i] . columns[j]`, both of length `k`.
-    fn inner_products(x: &[f32], columns: &[f32], k: usize, out: &mut [f32]) {
-        for (x, out) in x.chunks_exact(k).zip(out.chunks_exact_mut(columns.len() / k)) {
-            for (column, o) in columns.chunks_exact(k).zip(out) {
-                *o += dot::<FMA>(x, column);
-            }
-        }
-    }
-}
-
-/// [`row_product`] for very few terms.
-fn outer_product(x: &[f32], b: Matrix<'_>, out: &mut [f32]) {
-    for (i, out) in out.chunks_exact_mut(b.cols.max(1)).enumerate() {
-        for (l, x) in x[i * b.rows..][..b.rows].iter().enumerate() {
-            for (j, o) in out.iter_mut().enumerate() {
-                *o += x * b.data[l * b.row_stride + j * b.col_stride];
-            }
-        }
     }
 }
 

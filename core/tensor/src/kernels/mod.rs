@@ -19,7 +19,8 @@
 //! linear        forward, backward                 x w^T + b
 //! norm          rms_*, layer_*                    normalisation of rows, with weights
 //! normalize     forward, backward                 rows to unit length
-//! activation    gelu_*, silu_mul_*
+//! activation    gelu_*, and pieces of sub-layers
+//! sublayer      whole attention and perceptron branches
 //! attention     forward, backward                 all heads; masks; packed or separate q, k, v
 //! rope          apply                             in place; its backward is the other direction
 //! residual      forward, backward                 x + keep gamma y
@@ -29,7 +30,7 @@
 //! patch         unfold, fold                      images to patches and back
 //! adamw         step
 //! vector        sum_of_squares, axpy, scale
-//!   on:  matmul (gemm)  softmax  math (exp, normal, sums)  split (tasks)  simd (instruction sets)
+//!   on:  memory (leases)  packed (rows times weights)  matmul (gemm)  softmax  math (exp, normal, sums)  split (tasks)  simd (instruction sets)
 //! ```
 
 pub mod activation;
@@ -41,14 +42,17 @@ pub mod embedding;
 pub mod linear;
 mod math;
 pub mod matmul;
+mod memory;
 pub mod norm;
 pub mod normalize;
+mod packed;
 pub mod patch;
 pub mod residual;
 pub mod rope;
 mod simd;
 mod softmax;
 mod split;
+pub mod sublayer;
 pub mod vector;
 
 #[cfg(test)]

@@ -10,6 +10,28 @@ use super::math::{dot, fma, squares_about, sum};
 use super::simd::multiversion;
 use super::split::{add_column_sums, rows_per_task};
 
+/// Rows of a wider matrix: row `i` starts at `data[i * stride]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    /// From the first row's first element.
+    pub data: &'a [f32],
+    /// From one row to the next.
+    pub stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Rows of `width` elements without gaps.
+    pub fn new(data: &'a [f32], width: usize) -> Self {
+        Self { data, stride: width }
+    }
+
+    /// Row `i` of `width` elements.
+    #[inline(always)]
+    fn row(&self, i: usize, width: usize) -> &'a [f32] {
+        &self.data[i * self.stride..][..width]
+    }
+}
+
 /// What [`layer_forward`] found out about each row.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerStats<'a> {
@@ -28,7 +50,9 @@ pub fn rms_forward(x: &[f32], w: &[f32], eps: f32, out: &mut [f32], rstd: &mut [
     assert!(width > 0 && x.len() == rstd.len() * width && out.len() == x.len());
     let rows = rows_per_task(width);
     let tasks = out.par_chunks_mut(rows * width).zip(x.par_chunks(rows * width));
-    tasks.zip(rstd.par_chunks_mut(rows)).for_each(|((out, x), rstd)| rms_rows(x, w, eps, out, rstd));
+    tasks.zip(rstd.par_chunks_mut(rows)).for_each(|((out, x), rstd)| {
+        rms_rows(Rows::new(x, width), w, eps, out, rstd);
+    });
 }
 
 /// The backward of [`rms_forward`]; `w` is needed for `dx` only.
@@ -52,15 +76,39 @@ pub fn rms_backward(
         let rows = rows_per_task(width);
         let tasks = dx.par_chunks_mut(rows * width).zip(x.par_chunks(rows * width));
         let tasks = tasks.zip(dy.par_chunks(rows * width)).zip(rstd.par_chunks(rows));
-        tasks.for_each(|(((dx, x), dy), rstd)| rms_input_rows(x, w, rstd, dy, dx));
+        tasks.for_each(|(((dx, x), dy), rstd)| rms_input_rows(Rows::new(x, width), w, rstd, dy, dx, width));
     }
     if let Some(dw) = dw {
-        assert_eq!(dw.len(), width);
-        add_column_sums(dw, rstd.len(), |rows, first, acc| {
-            let from = rows.start * width + first;
-            centred_columns(&x[from..], &dy[from..], &rstd[rows], None, width, acc);
-        });
+        rms_weight_gradient(Rows::new(x, width), rstd, dy, dw);
     }
+}
+
+/// What [`rms_forward`] wrote, from the statistics that it found: the same bits.
+///
+/// # Shapes
+/// - `x, out: [R, C]`, `w: [C]`, `rstd: [R]`
+pub fn rms_repeat(x: &[f32], w: &[f32], rstd: &[f32], out: &mut [f32]) {
+    let width = w.len();
+    assert!(width > 0 && x.len() == rstd.len() * width && out.len() == x.len());
+    let rows = rows_per_task(width);
+    let tasks = out.par_chunks_mut(rows * width).zip(x.par_chunks(rows * width));
+    tasks
+        .zip(rstd.par_chunks(rows))
+        .for_each(|((out, x), rstd)| rms_again(Rows::new(x, width), w, rstd, out));
+}
+
+/// `dw += sum over rows of dy x rstd`, of an RMS norm.
+///
+/// # Shapes
+/// - `x: [R, C]`, `dy: [R, C]`, `rstd: [R]`, `dw: [C]`
+pub fn rms_weight_gradient(x: Rows<'_>, rstd: &[f32], dy: &[f32], dw: &mut [f32]) {
+    let width = dw.len();
+    assert_eq!(dy.len(), rstd.len() * width);
+    add_column_sums(dw, rstd.len(), |rows, first, acc| {
+        let dy = Rows::new(&dy[rows.start * width + first..], width);
+        let x = Rows { data: &x.data[rows.start * x.stride + first..], ..x };
+        centred_columns(x, dy, &rstd[rows], None, acc);
+    });
 }
 
 /// `out = (x - mean) rstd w + b` with `rstd = 1 / sqrt(variance + eps)`, row by row.
@@ -117,7 +165,8 @@ pub fn layer_backward(
         assert_eq!(dw.len(), width);
         add_column_sums(dw, rstd.len(), |rows, first, acc| {
             let from = rows.start * width + first;
-            centred_columns(&x[from..], &dy[from..], &rstd[rows.clone()], Some(&mean[rows]), width, acc);
+            let (x, dy) = (Rows::new(&x[from..], width), Rows::new(&dy[from..], width));
+            centred_columns(x, dy, &rstd[rows.clone()], Some(&mean[rows]), acc);
         });
     }
     if let Some(db) = db {
@@ -130,10 +179,11 @@ pub fn layer_backward(
 }
 
 multiversion! {
-    fn rms_rows(x: &[f32], w: &[f32], eps: f32, out: &mut [f32], rstd: &mut [f32]) {
+    /// [`rms_forward`] of the rows that `rstd` counts, on the calling thread.
+    pub fn rms_rows(x: Rows<'_>, w: &[f32], eps: f32, out: &mut [f32], rstd: &mut [f32]) {
         let width = w.len();
-        let rows = x.chunks_exact(width).zip(out.chunks_exact_mut(width));
-        for ((x, out), rstd) in rows.zip(rstd) {
+        for (i, (out, rstd)) in out.chunks_exact_mut(width).zip(rstd).enumerate() {
+            let x = x.row(i, width);
             let r = 1.0 / (dot::<FMA>(x, x) / width as f32 + eps).sqrt();
             *rstd = r;
             for ((o, x), w) in out.iter_mut().zip(x).zip(w) {
@@ -142,11 +192,30 @@ multiversion! {
         }
     }
 
-    fn rms_input_rows(x: &[f32], w: &[f32], rstd: &[f32], dy: &[f32], dx: &mut [f32]) {
+    /// What [`rms_rows`] wrote, from the statistics that it found: the same bits.
+    pub fn rms_again(x: Rows<'_>, w: &[f32], rstd: &[f32], out: &mut [f32]) {
+        let width = w.len();
+        for (i, (out, r)) in out.chunks_exact_mut(width).zip(rstd).enumerate() {
+            for ((o, x), w) in out.iter_mut().zip(x.row(i, width)).zip(w) {
+                *o = *x * r * *w;
+            }
+        }
+    }
+
+    /// `dx` of [`rms_backward`] for the rows that `rstd` counts, on the calling thread; row `i` of `dx` starts at
+    /// `dx[i * dx_stride]`.
+    pub fn rms_input_rows(
+        x: Rows<'_>,
+        w: &[f32],
+        rstd: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+        dx_stride: usize,
+    ) {
         let width = w.len();
         let mut g = vec![0.0; width];
-        let rows = x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width));
-        for (((x, dy), dx), r) in rows.zip(rstd) {
+        for (i, (dy, r)) in dy.chunks_exact(width).zip(rstd).enumerate() {
+            let (x, dx) = (x.row(i, width), &mut dx[i * dx_stride..][..width]);
             for ((g, dy), w) in g.iter_mut().zip(dy).zip(w) {
                 *g = *dy * *w;
             }
@@ -196,17 +265,10 @@ multiversion! {
     }
 
     /// `acc[c] += dy (x - mean) rstd` over the rows of `rstd`; without `mean` it counts as 0.
-    fn centred_columns(
-        x: &[f32],
-        dy: &[f32],
-        rstd: &[f32],
-        mean: Option<&[f32]>,
-        width: usize,
-        acc: &mut [f32],
-    ) {
+    fn centred_columns(x: Rows<'_>, dy: Rows<'_>, rstd: &[f32], mean: Option<&[f32]>, acc: &mut [f32]) {
         for (row, r) in rstd.iter().enumerate() {
             let m = mean.map_or(0.0, |mean| mean[row]);
-            let (x, dy) = (&x[row * width..][..acc.len()], &dy[row * width..][..acc.len()]);
+            let (x, dy) = (x.row(row, acc.len()), dy.row(row, acc.len()));
             for ((a, x), dy) in acc.iter_mut().zip(x).zip(dy) {
                 *a = fma::<FMA>(*dy, (*x - m) * *r, *a);
             }

@@ -9,7 +9,7 @@ use heddle_tensor::{
     modules::{DropPathMode, InternVit as Config},
 };
 
-use super::{batch, one_input};
+use super::{batch, checkpoint, one_input};
 use crate::{model::Published, nodes::ModelNode};
 
 /// The kind.
@@ -97,6 +97,7 @@ impl Kind<dyn ModelNode, ()> for InternVit {
             drop_path,
             drop_path_mode,
             mask_ratio,
+            checkpoint: checkpoint(r),
             ..base
         };
         Box::new(Vit { config, published })

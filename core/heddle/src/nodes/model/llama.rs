@@ -6,7 +6,7 @@ use heddle_graph::{
 };
 use heddle_tensor::{DynModule, modules::Llama as Config};
 
-use super::{batch, one_input};
+use super::{batch, checkpoint, one_input};
 use crate::{model::Published, nodes::ModelNode};
 
 /// The kind.
@@ -61,6 +61,7 @@ impl Kind<dyn ModelNode, ()> for Llama {
                 .min(1)
                 .max(65_536)
                 .optional(),
+            checkpoint: checkpoint(r),
         };
         if !config.width.is_multiple_of(config.heads) || !(config.width / config.heads).is_multiple_of(2) {
             let message =

@@ -14,7 +14,10 @@ pub use linear::Linear;
 pub use llama::Llama;
 pub use mean_pool::MeanPool;
 
-use heddle_graph::graph::{Arity, Class, Dim, InPort, Inputs, Mismatch, Place};
+use heddle_graph::{
+    config::Reader,
+    graph::{Arity, Class, Dim, InPort, Inputs, Mismatch, Place},
+};
 
 /// The single input of a module.
 fn one_input(name: &'static str, classes: &[Class], help: &'static str) -> Vec<InPort> {
@@ -49,4 +52,14 @@ fn width(inputs: &Inputs, port: &'static str) -> usize {
 /// The batch dimension of an input.
 fn batch(inputs: &Inputs, port: &str) -> Dim {
     inputs.get(port).and_then(|ty| ty.shape.first().cloned()).unwrap_or_else(|| Dim::sym("B"))
+}
+
+/// The attribute `checkpoint` of a transformer.
+fn checkpoint(r: &mut Reader<'_>) -> bool {
+    r.field(
+        "checkpoint",
+        "training keeps each block's input only and computes the block again: less memory, more time",
+    )
+    .not_in_key("the results have the same bits")
+    .or(false)
 }

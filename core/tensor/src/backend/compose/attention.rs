@@ -38,8 +38,8 @@ pub fn attention<B: Backend>(
     join_heads::<B>(out, heads)
 }
 
-/// See [`Backend::packed_attention`].
-pub fn packed_attention<B: Backend>(
+/// Self-attention of queries, keys and values that lie side by side, `[B, N, 3C]` to `[B, N, C]`.
+pub(super) fn packed_attention<B: Backend>(
     backend: &B,
     qkv: Seq<B>,
     qk_norm: Option<QkNorm<B>>,

@@ -16,7 +16,7 @@ mod sequence;
 mod sublayer;
 
 pub use activation::{gelu, silu};
-pub use attention::{attention, packed_attention, rotary};
+pub use attention::{attention, rotary};
 pub use dense::linear;
 pub use loss::{contrastive, cross_entropy};
 pub use norm::{layer_norm, normalize_rows, rms_norm};

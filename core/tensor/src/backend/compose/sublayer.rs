@@ -2,6 +2,7 @@
 
 use dfdx::prelude::{HasShape, TryMul};
 
+use super::attention::packed_attention;
 use crate::{
     backend::{Backend, LlamaAttention, LlamaMlp, VitAttention, VitMlp},
     error::{OnDevice, TensorError},
@@ -32,7 +33,7 @@ pub fn vit_attention<B: Backend>(
     let qkv = backend.linear(normed, w.qkv, w.qkv_bias)?;
     let qkv = reshape::<_, _, B>(qkv, (batch, len, 3 * width))?;
     let scale = score_scale(width, w.heads);
-    let out = backend.packed_attention(qkv, w.qk_norm, w.heads, scale, &Mask::None)?;
+    let out = packed_attention(backend, qkv, w.qk_norm, w.heads, scale, &Mask::None)?;
     let out = backend.linear(rows::<B>(out)?, w.proj, Some(w.proj_bias))?;
     backend.residual(x, reshape::<_, _, B>(out, (batch, len, width))?, Some(w.gamma), keep)
 }

@@ -28,19 +28,19 @@ pub(super) fn linear(
     let (x, w) = (read(x)?, read(w)?);
     match bias {
         None => {
-            linear::forward(&x.data, &w.data, None, &mut out, dims);
+            linear::forward(x.data(), w.data(), None, &mut out, dims);
             finish(backend, out, (rows, outputs), [x, w], move |grads, dy, [x, w]| {
                 with_gradients(grads, [x, w], |[dx, dw]| {
-                    linear::backward(&x.data, &w.data, dy, dx, dw, None, dims);
+                    linear::backward(x.data(), w.data(), dy, dx, dw, None, dims);
                 })
             })
         }
         Some(bias) => {
             let bias = read(bias)?;
-            linear::forward(&x.data, &w.data, Some(&bias.data), &mut out, dims);
+            linear::forward(x.data(), w.data(), Some(bias.data()), &mut out, dims);
             finish(backend, out, (rows, outputs), [x, w, bias], move |grads, dy, [x, w, bias]| {
                 with_gradients(grads, [x, w, bias], |[dx, dw, db]| {
-                    linear::backward(&x.data, &w.data, dy, dx, dw, db, dims);
+                    linear::backward(x.data(), w.data(), dy, dx, dw, db, dims);
                 })
             })
         }
@@ -51,12 +51,12 @@ pub(super) fn linear(
 pub(super) fn gelu(backend: &Cpu, x: Matrix<Cpu>) -> Result<Matrix<Cpu>, TensorError> {
     let shape = *x.shape();
     let x = read(x)?;
-    let mut out = vec![0.0; x.data.len()];
-    activation::gelu_forward(&x.data, &mut out);
+    let mut out = vec![0.0; x.data().len()];
+    activation::gelu_forward(x.data(), &mut out);
     finish(backend, out, shape, [x], |grads, dy, [x]| {
         with_gradients(grads, [x], |[dx]| {
             if let Some(dx) = dx {
-                activation::gelu_backward(&x.data, dy, dx);
+                activation::gelu_backward(x.data(), dy, dx);
             }
         })
     })

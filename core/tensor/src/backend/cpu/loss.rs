@@ -31,7 +31,7 @@ pub(super) fn cross_entropy(
     let options = Options { classes, smoothing: smoothing as f32, ignore: Some(IGNORED) };
     let logits = read(logits)?;
     let (mut losses, mut lse) = (vec![0.0; rows], vec![0.0; rows]);
-    let mean = cross_entropy::forward(&logits.data, &targets, options, &mut losses, &mut lse);
+    let mean = cross_entropy::forward(logits.data(), &targets, options, &mut losses, &mut lse);
     let mean = mean.map_err(|error| TensorError::OutOfRange {
         what: "target class",
         id: u64::from(error.target),
@@ -42,7 +42,7 @@ pub(super) fn cross_entropy(
         with_gradients(grads, [logits], |[dlogits]| {
             if let Some(dlogits) = dlogits {
                 let scale = upstream[0] / counted;
-                cross_entropy::backward(&logits.data, &targets, &lse, options, scale, dlogits);
+                cross_entropy::backward(logits.data(), &targets, &lse, options, scale, dlogits);
             }
         })
     })
@@ -60,12 +60,13 @@ pub(super) fn contrastive(
     expect_size("texts, one for each image", image.shape().0, texts.0)?;
     let inputs = [read(image)?, read(text)?, read(scale)?];
     let [image, text, scale] = &inputs;
-    let (loss, saved) = contrastive::forward(&image.data, &text.data, width, scale.data[0], smoothing as f32);
+    let (loss, saved) =
+        contrastive::forward(image.data(), text.data(), width, scale.data()[0], smoothing as f32);
     finish(backend, vec![loss], (), inputs, move |grads, upstream, [image, text, scale]| {
         with_gradients(grads, [image, text, scale], |[dimage, dtext, dscale]| {
             let dscale = dscale.and_then(|dscale| dscale.first_mut());
             let sums = contrastive::Grads { image: dimage, text: dtext, scale: dscale };
-            contrastive::backward(&saved, &image.data, &text.data, upstream[0], sums);
+            contrastive::backward(&saved, image.data(), text.data(), upstream[0], sums);
         })
     })
 }

@@ -5,14 +5,16 @@
 
 mod attention;
 mod dense;
+mod llama;
 mod loss;
 mod norm;
 mod own_op;
 mod sequence;
+mod vit;
 
 use dfdx::prelude::{Cpu as Device, HasShape};
 
-use super::{AdamWStep, Backend, QkNorm, host};
+use super::{AdamWStep, Backend, LlamaAttention, LlamaMlp, VitAttention, VitMlp, host};
 use crate::{
     error::{OnDevice, TensorError, expect_size},
     kernels::{adamw, vector},
@@ -143,17 +145,6 @@ impl Backend for Cpu {
         attention::separate(self, qkv, heads, scale, mask)
     }
 
-    fn packed_attention(
-        &self,
-        qkv: Seq<Self>,
-        qk_norm: Option<QkNorm<Self>>,
-        heads: usize,
-        scale: f64,
-        mask: &Mask,
-    ) -> Result<Seq<Self>, TensorError> {
-        attention::packed(self, qkv, qk_norm, heads, scale, mask)
-    }
-
     fn rotary(
         &self,
         x: Seq<Self>,
@@ -172,6 +163,33 @@ impl Backend for Cpu {
         keep: Option<&[f64]>,
     ) -> Result<Seq<Self>, TensorError> {
         sequence::add_residual(self, x, y, gamma, keep)
+    }
+
+    fn vit_attention(
+        &self,
+        x: Seq<Self>,
+        w: VitAttention<Self>,
+        keep: Option<&[f64]>,
+    ) -> Result<Seq<Self>, TensorError> {
+        vit::attention(self, x, w, keep)
+    }
+
+    fn vit_mlp(&self, x: Seq<Self>, w: VitMlp<Self>, keep: Option<&[f64]>) -> Result<Seq<Self>, TensorError> {
+        vit::mlp(self, x, w, keep)
+    }
+
+    fn llama_attention(
+        &self,
+        x: Seq<Self>,
+        w: LlamaAttention<Self>,
+        positions: &[u32],
+        mask: &Mask,
+    ) -> Result<Seq<Self>, TensorError> {
+        llama::attention(self, x, w, positions, mask)
+    }
+
+    fn llama_mlp(&self, x: Seq<Self>, w: LlamaMlp<Self>) -> Result<Seq<Self>, TensorError> {
+        llama::mlp(self, x, w)
     }
 
     fn embedding(

@@ -22,11 +22,11 @@ const SHORTEST: f32 = 1e-12;
 pub(super) fn rms(backend: &Cpu, x: Matrix<Cpu>, w: Row<Cpu>, eps: f64) -> Result<Matrix<Cpu>, TensorError> {
     let shape = *x.shape();
     let (x, w) = (read(x)?, read(w)?);
-    let (mut out, mut rstd) = (vec![0.0; x.data.len()], vec![0.0; shape.0]);
-    norm::rms_forward(&x.data, &w.data, eps as f32, &mut out, &mut rstd);
+    let (mut out, mut rstd) = (vec![0.0; x.data().len()], vec![0.0; shape.0]);
+    norm::rms_forward(x.data(), w.data(), eps as f32, &mut out, &mut rstd);
     finish(backend, out, shape, [x, w], move |grads, dy, [x, w]| {
         with_gradients(grads, [x, w], |[dx, dw]| {
-            norm::rms_backward(&x.data, &w.data, &rstd, dy, dx, dw);
+            norm::rms_backward(x.data(), w.data(), &rstd, dy, dx, dw);
         })
     })
 }
@@ -41,13 +41,13 @@ pub(super) fn layer(
 ) -> Result<Matrix<Cpu>, TensorError> {
     let shape = *x.shape();
     let (x, w, b) = (read(x)?, read(w)?, read(b)?);
-    let mut out = vec![0.0; x.data.len()];
+    let mut out = vec![0.0; x.data().len()];
     let (mut mean, mut rstd) = (vec![0.0; shape.0], vec![0.0; shape.0]);
-    norm::layer_forward(&x.data, &w.data, &b.data, eps as f32, &mut out, &mut mean, &mut rstd);
+    norm::layer_forward(x.data(), w.data(), b.data(), eps as f32, &mut out, &mut mean, &mut rstd);
     finish(backend, out, shape, [x, w, b], move |grads, dy, [x, w, b]| {
         with_gradients(grads, [x, w, b], |[dx, dw, db]| {
             let stats = LayerStats { mean: &mean, rstd: &rstd };
-            norm::layer_backward(&x.data, &w.data, stats, dy, dx, dw, db);
+            norm::layer_backward(x.data(), w.data(), stats, dy, dx, dw, db);
         })
     })
 }
@@ -56,8 +56,8 @@ pub(super) fn layer(
 pub(super) fn normalize_rows(backend: &Cpu, x: Matrix<Cpu>) -> Result<Matrix<Cpu>, TensorError> {
     let shape = *x.shape();
     let x = read(x)?;
-    let (mut out, mut length) = (vec![0.0; x.data.len()], vec![0.0; shape.0]);
-    normalize::forward(&x.data, shape.1, SHORTEST, &mut out, &mut length);
+    let (mut out, mut length) = (vec![0.0; x.data().len()], vec![0.0; shape.0]);
+    normalize::forward(x.data(), shape.1, SHORTEST, &mut out, &mut length);
     let unit = out.clone();
     finish(backend, out, shape, [x], move |grads, dy, [x]| {
         with_gradients(grads, [x], |[dx]| {

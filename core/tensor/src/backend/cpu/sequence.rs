@@ -23,22 +23,22 @@ pub(super) fn add_residual(
     let shape = *x.shape();
     let keep: Option<Vec<f32>> = keep.map(|keep| keep.iter().map(|&k| k as f32).collect());
     let (x, y) = (read(x)?, read(y)?);
-    let mut out = vec![0.0; x.data.len()];
+    let mut out = vec![0.0; x.data().len()];
     match gamma {
         None => {
-            residual::forward(&x.data, &y.data, None, keep.as_deref(), &mut out);
+            residual::forward(x.data(), y.data(), None, keep.as_deref(), &mut out);
             finish(backend, out, shape, [x, y], move |grads, dout, [x, y]| {
                 with_gradients(grads, [x, y], |[dx, dy]| {
-                    residual::backward(&y.data, None, keep.as_deref(), dout, dx, dy, None);
+                    residual::backward(y.data(), None, keep.as_deref(), dout, dx, dy, None);
                 })
             })
         }
         Some(gamma) => {
             let gamma = read(gamma)?;
-            residual::forward(&x.data, &y.data, Some(&gamma.data), keep.as_deref(), &mut out);
+            residual::forward(x.data(), y.data(), Some(gamma.data()), keep.as_deref(), &mut out);
             finish(backend, out, shape, [x, y, gamma], move |grads, dout, [x, y, gamma]| {
                 with_gradients(grads, [x, y, gamma], |[dx, dy, dgamma]| {
-                    residual::backward(&y.data, Some(&gamma.data), keep.as_deref(), dout, dx, dy, dgamma);
+                    residual::backward(y.data(), Some(gamma.data()), keep.as_deref(), dout, dx, dy, dgamma);
                 })
             })
         }
@@ -55,7 +55,7 @@ pub(super) fn gather(
     let &(rows, width) = table.shape();
     let table = read(table)?;
     let mut out = vec![0.0; ids.len() * width];
-    embedding::forward(ids, &table.data, width, &mut out).map_err(|error| TensorError::OutOfRange {
+    embedding::forward(ids, table.data(), width, &mut out).map_err(|error| TensorError::OutOfRange {
         what: "token id",
         id: u64::from(error.id),
         limit: rows,
@@ -79,7 +79,7 @@ pub(super) fn unfold(backend: &Cpu, image: Image<Cpu>, side: usize) -> Result<Ma
     let columns = channels * side * side;
     let image = read(image)?;
     let mut out = vec![0.0; rows * columns];
-    patch::unfold(&image.data, &shape, &mut out);
+    patch::unfold(image.data(), &shape, &mut out);
     finish(backend, out, (rows, columns), [image], move |grads, dout, [image]| {
         with_gradients(grads, [image], |[dimage]| {
             if let Some(dimage) = dimage {
@@ -100,11 +100,11 @@ pub(super) fn add_class_and_positions(
     let inputs = [read(patches)?, read(class)?, read(positions)?];
     let [patches, class, positions] = &inputs;
     let mut out = Vec::with_capacity(batch * (len + 1) * width);
-    for patches in patches.data.chunks_exact(len * width) {
+    for patches in patches.data().chunks_exact(len * width) {
         let first = out.len();
-        out.extend_from_slice(&class.data);
+        out.extend_from_slice(class.data());
         out.extend_from_slice(patches);
-        add(Some(&mut out[first..]), &positions.data);
+        add(Some(&mut out[first..]), positions.data());
     }
     finish(backend, out, (batch, len + 1, width), inputs, move |grads, dout, inputs| {
         with_gradients(grads, inputs.each_ref(), |[mut dpatches, mut dclass, mut dpositions]| {
@@ -132,7 +132,7 @@ pub(super) fn mean_tokens(backend: &Cpu, x: Seq<Cpu>) -> Result<Vector<Cpu>, Ten
     let x = read(x)?;
     let share = 1.0 / len as f32;
     let mut out = vec![0.0; batch * width];
-    for (out, rows) in out.chunks_exact_mut(width).zip(x.data.chunks_exact(len * width)) {
+    for (out, rows) in out.chunks_exact_mut(width).zip(x.data().chunks_exact(len * width)) {
         rows.chunks_exact(width).for_each(|row| add(Some(out), row));
         out.iter_mut().for_each(|sum| *sum *= share);
     }

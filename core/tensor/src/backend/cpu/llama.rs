@@ -1,0 +1,140 @@
+//! The branches of a LLaMA layer: from tensors to [`sublayer`] kernels and back.
+
+use dfdx::prelude::HasShape;
+
+use super::{
+    Cpu, attention,
+    own_op::{Input, finish_on, merged, read, with_gradients},
+};
+use crate::{
+    backend::{LlamaAttention, LlamaMlp},
+    error::TensorError,
+    kernels::sublayer::{self, Closing, LlamaAttentionGrads, LlamaMlpGrads, Norm},
+    mask::Mask,
+    tensor::Seq,
+};
+
+/// A last projection without bias or scale.
+fn closing(weight: &Input, width: usize) -> Closing<'_> {
+    Closing { weight: weight.data(), bias: None, gamma: None, keep: None, width }
+}
+
+/// Inputs of [`attention`], with its sizes.
+struct Attention {
+    x: Input,
+    norm: Input,
+    eps: f32,
+    qkv: [Input; 3],
+    out: Input,
+    width: usize,
+    batch: usize,
+    heads: usize,
+    rope_base: f32,
+    positions: Vec<u32>,
+    mask: Mask,
+}
+
+impl Attention {
+    fn inputs(&self) -> [&Input; 6] {
+        let [q, k, v] = &self.qkv;
+        [&self.x, &self.norm, q, k, v, &self.out]
+    }
+
+    fn kernel(&self) -> sublayer::LlamaAttention<'_> {
+        sublayer::LlamaAttention {
+            norm: Norm { weight: self.norm.data(), eps: self.eps },
+            qkv: self.qkv.each_ref().map(Input::data),
+            closing: closing(&self.out, self.width),
+            batch: self.batch,
+            heads: self.heads,
+            rope_base: self.rope_base,
+            positions: &self.positions,
+            mask: attention::borrow(&self.mask),
+        }
+    }
+}
+
+/// See [`crate::Backend::llama_attention`].
+pub(super) fn attention(
+    backend: &Cpu,
+    x: Seq<Cpu>,
+    w: LlamaAttention<Cpu>,
+    positions: &[u32],
+    mask: &Mask,
+) -> Result<Seq<Cpu>, TensorError> {
+    let shape @ (batch, len, width) = *x.shape();
+    mask.check(batch, len, len)?;
+    let op = Attention {
+        x: read(x)?,
+        norm: read(w.norm.weight)?,
+        eps: w.norm.eps as f32,
+        qkv: [read(w.query)?, read(w.key)?, read(w.value)?],
+        out: read(w.out)?,
+        width,
+        batch,
+        heads: w.heads,
+        rope_base: w.rope_base as f32,
+        positions: positions.to_vec(),
+        mask: mask.clone(),
+    };
+    let tape = merged(op.inputs());
+    let mut out = vec![0.0; op.x.data().len()];
+    let saved = op.kernel().forward(op.x.data(), &mut out, tape.is_on());
+    finish_on(backend, out, shape, tape, move |grads, dout| {
+        let Some(saved) = saved else { return Ok(()) };
+        with_gradients(grads, op.inputs(), |[x, norm, q, k, v, out]| {
+            let grads = LlamaAttentionGrads { x, norm, qkv: [q, k, v], out };
+            op.kernel().backward(op.x.data(), saved, dout, grads);
+        })
+    })
+}
+
+/// Inputs of [`mlp`], with its sizes.
+struct Mlp {
+    x: Input,
+    norm: Input,
+    eps: f32,
+    gate: Input,
+    up: Input,
+    down: Input,
+    width: usize,
+}
+
+impl Mlp {
+    fn inputs(&self) -> [&Input; 5] {
+        [&self.x, &self.norm, &self.gate, &self.up, &self.down]
+    }
+
+    fn kernel(&self) -> sublayer::LlamaMlp<'_> {
+        sublayer::LlamaMlp {
+            norm: Norm { weight: self.norm.data(), eps: self.eps },
+            gate: self.gate.data(),
+            up: self.up.data(),
+            closing: closing(&self.down, self.width),
+        }
+    }
+}
+
+/// See [`crate::Backend::llama_mlp`].
+pub(super) fn mlp(backend: &Cpu, x: Seq<Cpu>, w: LlamaMlp<Cpu>) -> Result<Seq<Cpu>, TensorError> {
+    let shape = *x.shape();
+    let op = Mlp {
+        x: read(x)?,
+        norm: read(w.norm.weight)?,
+        eps: w.norm.eps as f32,
+        gate: read(w.gate)?,
+        up: read(w.up)?,
+        down: read(w.down)?,
+        width: shape.2,
+    };
+    let tape = merged(op.inputs());
+    let mut out = vec![0.0; op.x.data().len()];
+    let saved = op.kernel().forward(op.x.data(), &mut out, tape.is_on());
+    finish_on(backend, out, shape, tape, move |grads, dout| {
+        let Some(saved) = saved else { return Ok(()) };
+        with_gradients(grads, op.inputs(), |[x, norm, gate, up, down]| {
+            let grads = LlamaMlpGrads { x, norm, gate, up, down };
+            op.kernel().backward(op.x.data(), saved, dout, grads);
+        })
+    })
+}
