@@ -12,5 +12,7 @@ mod parameters;
 mod parity;
 /// What the tests share.
 mod support;
+/// Are whole towers right, and checkpointed ones the same?
+mod towers;
 /// Do training steps do what their formulas say?
 mod training;
