@@ -3,23 +3,141 @@
 use std::sync::Arc;
 
 use heddle_graph::config::Device;
+use heddle_tensor::{Cpu, Precision, TensorError};
 
-/// What enters cache keys of nodes that compute on tensors: device class, element type, generation of the
-/// kernels. Raise the number when a kernel's results change.
-pub const NUMERICS: &str = "cpu f32 1";
+/// Where tensors live and what computes on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compute {
+    /// The processor.
+    Cpu,
+    /// A GPU by number.
+    Cuda(usize),
+}
 
-/// A device that this build does not have.
+/// What a node computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// Of the operands of matrix products and of attention.
+    pub precision: Precision,
+    /// Whether it needs gradients.
+    pub learns: bool,
+}
+
+/// A device or precision that this build or this machine does not have.
 #[derive(Debug, thiserror::Error)]
-#[error("device `cuda:{0}` is not part of this build of heddle; use `cpu` or `auto`")]
-pub struct UnknownDevice(usize);
+pub enum DeviceError {
+    /// A GPU, in a build for processors.
+    #[error(
+        "device `cuda:{0}` is not part of this build of heddle; build it with `--features cuda`, or use `cpu` or `auto`"
+    )]
+    #[cfg_attr(feature = "cuda", expect(dead_code, reason = "this build has CUDA"))]
+    NotBuilt(usize),
+    /// A precision that the processor has no instructions for.
+    #[error(
+        "precision `{precision}` needs {needs}; use `f32`, or a GPU (`device = \"cuda:0\"` under `[run]`)"
+    )]
+    Precision {
+        /// What was asked for.
+        precision: Precision,
+        /// What is missing.
+        needs: &'static str,
+    },
+    /// The device does not open.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+}
 
-/// The device of a run, from `[run] device`.
-pub fn choose(device: Device) -> Result<&'static str, UnknownDevice> {
+/// A backend ready to compute. See [`on_backend!`](crate::device::on_backend).
+pub enum Opened {
+    /// The processor.
+    Cpu(Cpu),
+    /// A GPU.
+    #[cfg(feature = "cuda")]
+    Cuda(heddle_tensor::Cuda),
+}
+
+/// The device of a run, from `[run] device`. A named GPU is opened when it is needed, so that a machine without one
+/// can plan.
+pub fn choose(device: Device) -> Compute {
     match device {
-        Device::Cpu | Device::Auto => Ok("cpu"),
-        Device::Cuda(number) => Err(UnknownDevice(number)),
+        Device::Cpu => Compute::Cpu,
+        Device::Cuda(number) => Compute::Cuda(number),
+        Device::Auto => automatic(),
     }
 }
+
+#[cfg(feature = "cuda")]
+fn automatic() -> Compute {
+    match heddle_tensor::Cuda::new(0, Precision::F32) {
+        Ok(_) => Compute::Cuda(0),
+        Err(_) => Compute::Cpu,
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn automatic() -> Compute {
+    Compute::Cpu
+}
+
+impl Compute {
+    /// What enters cache keys of nodes that compute on tensors: device class and generation of its kernels; the
+    /// precision is the nodes' own. Raise the number when a kernel's results change.
+    pub fn numerics(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu 2",
+            Self::Cuda(_) => "cuda 1",
+        }
+    }
+
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// [`DeviceError`]
+    pub fn open(self, need: Need) -> Result<Opened, DeviceError> {
+        match self {
+            Self::Cpu => cpu(need).map(Opened::Cpu),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(number) => Ok(Opened::Cuda(heddle_tensor::Cuda::new(number, need.precision)?)),
+            #[cfg(not(feature = "cuda"))]
+            Self::Cuda(number) => Err(DeviceError::NotBuilt(number)),
+        }
+    }
+}
+
+fn cpu(need: Need) -> Result<Cpu, DeviceError> {
+    let lacks = |needs| Err(DeviceError::Precision { precision: need.precision, needs });
+    match need.precision {
+        Precision::F32 => Ok(Cpu::default()),
+        Precision::Bf16 if need.learns => lacks("a GPU for training; on the processor it is for frozen towers"),
+        Precision::Bf16 => match Cpu::bf16() {
+            Some(cpu) => Ok(cpu),
+            None => lacks("a processor with `avx512_bf16`"),
+        },
+        Precision::Tf32 | Precision::F16 => lacks("a GPU"),
+    }
+}
+
+impl std::fmt::Display for Compute {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+/// `on_backend!(opened, |backend| expression)`: the expression for whichever backend was opened; it is compiled once
+/// for each.
+macro_rules! on_backend {
+    ($opened:expr, |$backend:ident| $body:expr) => {
+        match $opened {
+            $crate::device::Opened::Cpu($backend) => $body,
+            #[cfg(feature = "cuda")]
+            $crate::device::Opened::Cuda($backend) => $body,
+        }
+    };
+}
+pub(crate) use on_backend;
 
 /// The pool that tensor work of a run goes through; `threads` from `--threads`, else `[run] threads`, else all.
 pub fn pool(threads: Option<usize>) -> Result<Arc<rayon::ThreadPool>, rayon::ThreadPoolBuildError> {

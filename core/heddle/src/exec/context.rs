@@ -37,6 +37,8 @@ pub struct RunContext<'a> {
     pub inputs: IndexMap<String, Vec<Artifact>>,
     /// The files that each field names, in order.
     pub files: &'a BTreeMap<String, Vec<FileKey>>,
+    /// Where tensors live.
+    pub compute: Compute,
     /// Opens files by digest.
     pub library: &'a Library,
     /// Progress goes here.

@@ -54,6 +54,8 @@ pub struct Execution {
     pub store: Store,
     /// Files by digest.
     pub library: Arc<Library>,
+    /// Where tensors live.
+    pub compute: Compute,
     /// Where tensor work runs.
     pub pool: Arc<rayon::ThreadPool>,
     /// The seed of the experiment.

@@ -8,6 +8,7 @@ mod eval;
 mod features;
 mod loss;
 mod model;
+mod precision;
 mod report;
 mod text;
 mod towers;
@@ -21,6 +22,7 @@ use heddle_tensor::DynModule;
 pub use eval::Measurement;
 
 use crate::{
+    device::Need,
     exec::{NodeError, Outputs, RunContext, Weight},
     model::{ModelGraph, Models, Published},
 };
@@ -50,6 +52,11 @@ pub trait Node: NodeSpec + Send + Sync {
     /// Bytes that its model takes at the least while it runs: weights, and in training gradients and moments.
     fn memory_bytes(&self) -> u64 {
         0
+    }
+
+    /// What it asks of the device, if it computes on tensors.
+    fn need(&self) -> Option<Need> {
+        None
     }
 
     /// Whether the names of its files (without folders) decide what it gives, and so enter its key.
