@@ -29,6 +29,7 @@
 //! contrastive   forward, backward                 image-text pairs, both directions
 //! patch         unfold, fold                      images to patches and back
 //! adamw         step
+//! bf16          forwards of whole frozen sub-layers
 //! vector        sum_of_squares, axpy, scale
 //!   on:  memory (leases)  packed (rows times weights)  matmul (gemm)  softmax  math (exp, normal, sums)  split (tasks)  simd (instruction sets)
 //! ```
@@ -36,6 +37,8 @@
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "no backend calls it yet"))]
+pub mod bf16;
 pub mod contrastive;
 pub mod cross_entropy;
 pub mod embedding;
