@@ -8,10 +8,11 @@ use std::{
 
 /// Modules, each with the others that it may use. `exec` runs `dyn Node` and `model` holds `dyn ModelNode`, so both
 /// know these two traits of `nodes`, and nothing else of it; `exec` and `nodes` use each other by design.
-const MAY_USE: [(&str, &[&str]); 7] = [
+const MAY_USE: [(&str, &[&str]); 8] = [
     ("files", &[]),
     ("device", &[]),
-    ("exec", &["files", "nodes::Node"]),
+    ("memory", &[]),
+    ("exec", &["device", "files", "nodes::Node"]),
     ("model", &["nodes::ModelNode"]),
     ("nodes", &["device", "exec", "model"]),
     ("project", &["device", "exec", "files", "model", "nodes"]),

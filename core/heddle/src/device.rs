@@ -108,7 +108,9 @@ fn cpu(need: Need) -> Result<Cpu, DeviceError> {
     let lacks = |needs| Err(DeviceError::Precision { precision: need.precision, needs });
     match need.precision {
         Precision::F32 => Ok(Cpu::default()),
-        Precision::Bf16 if need.learns => lacks("a GPU for training; on the processor it is for frozen towers"),
+        Precision::Bf16 if need.learns => {
+            lacks("a GPU for training; on the processor it is for frozen towers")
+        }
         Precision::Bf16 => match Cpu::bf16() {
             Some(cpu) => Ok(cpu),
             None => lacks("a processor with `avx512_bf16`"),

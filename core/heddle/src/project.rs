@@ -17,6 +17,7 @@ use heddle_graph::{
 };
 
 use crate::{
+    device::Compute,
     exec::{Library, LibraryError, Store},
     files::Disk,
     model::{ModelGraph, Models},
@@ -174,7 +175,11 @@ pub struct UnknownNode {
 
 impl Project {
     /// The facts of every node in topological order, and the library of the files that they read.
-    pub fn facts(&self, memo: Option<&Store>) -> Result<(Vec<Facts>, Library), LibraryError> {
+    pub fn facts(
+        &self,
+        memo: Option<&Store>,
+        compute: Compute,
+    ) -> Result<(Vec<Facts>, Library), LibraryError> {
         let mut library = Library::default();
         let places: BTreeMap<NodeId, usize> =
             self.graph.ids().enumerate().map(|(place, id)| (id, place)).collect();
@@ -203,7 +208,7 @@ impl Project {
                 kind: node.kind.name.to_owned(),
                 version: node.kind.version,
                 config: node.canonical.clone(),
-                numerics: model.is_some().then(|| crate::device::NUMERICS.to_owned()),
+                numerics: model.is_some().then(|| compute.numerics().to_owned()),
                 model,
                 seed: node.spec.uses_seed().then_some(self.experiment.seed),
                 files,

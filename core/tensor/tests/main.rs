@@ -4,6 +4,8 @@
 
 /// Do bits depend on threads or on the batch?
 mod determinism;
+/// Are frozen towers in bf16 right?
+mod frozen;
 /// Are gradients right, and fused operations the same as composed ones?
 mod gradients;
 /// Do parameters start, load and save as they should?

@@ -74,6 +74,18 @@ impl RunSettings {
     }
 }
 
+impl Device {
+    /// `cpu`, `cuda` (the first), `cuda:N` or `auto`.
+    pub fn named(text: &str) -> Option<Self> {
+        match text {
+            "cpu" => Some(Self::Cpu),
+            "auto" => Some(Self::Auto),
+            "cuda" => Some(Self::Cuda(0)),
+            _ => text.strip_prefix("cuda:")?.parse().ok().map(Self::Cuda),
+        }
+    }
+}
+
 impl FromValue for Device {
     fn ty() -> String {
         "device".to_owned()
@@ -82,19 +94,10 @@ impl FromValue for Device {
     fn from_value(value: &Value) -> Result<Self, Wrong> {
         let text = value.as_str().ok_or_else(|| Wrong::ty(value, "device"));
         let text = text.map_err(|wrong| wrong.help("one of `cpu`, `cuda`, `cuda:N`, `auto`"))?;
-        match text {
-            "cpu" => Ok(Self::Cpu),
-            "auto" => Ok(Self::Auto),
-            "cuda" => Ok(Self::Cuda(0)),
-            _ => {
-                text.strip_prefix("cuda:").and_then(|number| number.parse().ok()).map(Self::Cuda).ok_or_else(
-                    || {
-                        Wrong::new(value, format!("unknown device `{text}`"))
-                            .help("one of `cpu`, `cuda`, `cuda:N`, `auto`")
-                    },
-                )
-            }
-        }
+        Self::named(text).ok_or_else(|| {
+            Wrong::new(value, format!("unknown device `{text}`"))
+                .help("one of `cpu`, `cuda`, `cuda:N`, `auto`")
+        })
     }
 
     fn to_json(&self) -> serde_json::Value {

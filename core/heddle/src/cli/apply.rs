@@ -7,7 +7,7 @@ use std::{
 
 use heddle_graph::graph::{Class, Source};
 use heddle_tensor::{
-    Backend, Cpu, CpuF64, HostTensor, Mode, Parameters, Tape, Tokens, Value, backward_with,
+    Backend, CpuF64, HostTensor, Mode, Parameters, Tape, Tokens, Value, backward_with,
     parameter::{WeightsFile, to_safetensors},
     value::ValueKind,
 };
@@ -19,7 +19,7 @@ use super::{
     output,
 };
 use crate::{
-    device,
+    device::{self, Need, on_backend},
     model::{ModelGraph, Pass, load_published},
     project,
 };
@@ -32,15 +32,30 @@ pub fn run(options: &ApplyOptions) -> Result<Exit, Failure> {
     let model = project::load_model(&options.graph, &options.set)?;
     let pool =
         device::pool(options.threads.map(usize::from)).map_err(|error| Failure::Other(error.to_string()))?;
-    let tensors = pool.install(|| match options.precision {
-        Precision::F32 => apply(options, &model, Cpu::default()),
-        Precision::F64 => apply(options, &model, CpuF64::default()),
+    let tensors = pool.install(|| match need(options) {
+        None => apply(options, &model, CpuF64::default()),
+        Some(need) => {
+            let opened = device::choose(options.device).open(need)?;
+            on_backend!(opened, |backend| apply(options, &model, backend))
+        }
     })?;
     let count = tensors.len();
     std::fs::write(&options.out, to_safetensors(&tensors, &BTreeMap::new()))
         .map_err(Failure::io(format!("writing {}", options.out.display())))?;
     output::result(&format!("wrote {count} tensors to {}", options.out.display()));
     Ok(Exit::Done)
+}
+
+/// What is asked of the device; nothing for the reference in double precision.
+fn need(options: &ApplyOptions) -> Option<Need> {
+    let precision = match options.precision {
+        Precision::F64 => return None,
+        Precision::F32 => heddle_tensor::Precision::F32,
+        Precision::Tf32 => heddle_tensor::Precision::Tf32,
+        Precision::Bf16 => heddle_tensor::Precision::Bf16,
+        Precision::F16 => heddle_tensor::Precision::F16,
+    };
+    Some(Need { precision, learns: options.grad.is_some() })
 }
 
 fn apply<B: Backend>(options: &ApplyOptions, model: &ModelGraph, backend: B) -> Result<Tensors, Failure> {

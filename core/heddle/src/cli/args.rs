@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use heddle_graph::config::Device;
 
 /// Declarative experiments for vision-language models.
 ///
@@ -223,18 +224,32 @@ pub struct ApplyOptions {
     /// Element type of the computation; f64 is slow and meant for checking.
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     pub precision: Precision,
+    /// Where to compute: cpu, cuda:N or auto.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device)]
+    pub device: Device,
     /// Threads; results do not depend on it.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
 }
 
-/// Element type of `apply`.
+/// Number type of `apply`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Precision {
     /// Single precision, the kernels that runs use.
     F32,
-    /// Double precision, composed of plain operations.
+    /// Double precision on the processor, composed of plain operations.
     F64,
+    /// As a GPU's tensor cores round single precision; GPU only.
+    Tf32,
+    /// 16 bits; a GPU, or without gradients a processor with `avx512_bf16`.
+    Bf16,
+    /// 16 bits with more digits and less range; GPU only.
+    F16,
+}
+
+/// A device as `[run] device` names it.
+fn device(text: &str) -> Result<Device, String> {
+    Device::named(text).ok_or_else(|| "one of `cpu`, `cuda`, `cuda:N`, `auto`".to_owned())
 }
 
 /// `heddle runs`.

@@ -3,7 +3,7 @@
 use std::{io, process::ExitCode};
 
 use crate::{
-    device::UnknownDevice,
+    device::DeviceError,
     exec::{LibraryError, NodeError, StoreError},
     model::{RunError, WeightsError},
     project::{Broken, UnknownNode},
@@ -55,9 +55,17 @@ pub enum Failure {
     /// A node that does not exist.
     #[error(transparent)]
     UnknownNode(#[from] UnknownNode),
-    /// A device that does not exist.
+    /// The device cannot do what is asked.
     #[error(transparent)]
-    Device(#[from] UnknownDevice),
+    Device(#[from] DeviceError),
+    /// The device cannot do what a node asks.
+    #[error("node `{node}`: {reason}; nothing was run")]
+    Refused {
+        /// The node.
+        node: String,
+        /// What is missing.
+        reason: DeviceError,
+    },
     /// Weights could not be read or do not fit.
     #[error(transparent)]
     Weights(#[from] WeightsError),

@@ -12,7 +12,7 @@ use super::{
     exit::{Exit, Failure},
     explain, home, output,
 };
-use crate::{exec::Store, project};
+use crate::{device, exec::Store, project};
 
 /// A cache that was never made: nothing is known.
 struct Nothing;
@@ -42,7 +42,7 @@ pub fn run(options: &PlanOptions, common: &Common) -> Result<Exit, Failure> {
         )?),
         false => None,
     };
-    let (facts, _) = project.facts(store.as_ref())?;
+    let (facts, _) = project.facts(store.as_ref(), device::choose(project.experiment.run.device))?;
     let wanted = project.places(&target.nodes)?;
     let forced = project.forced(&wanted, &target.force)?;
     let known: &dyn Known = store.as_ref().map_or(&Nothing, |store| store);

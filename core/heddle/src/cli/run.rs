@@ -25,17 +25,18 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
     let target = &options.target;
     let project = project::load(&target.file, &target.set)?;
     let settings = &project.experiment.run;
-    let device = device::choose(settings.device)?;
+    let compute = device::choose(settings.device);
     let home = home::of_experiment(common, &target.file);
     std::fs::create_dir_all(&home).map_err(Failure::io(format!("making the folder {}", home.display())))?;
     let wait = if target.wait { Wait::Yes } else { Wait::No };
     let store = Store::open(&home, &format!("run {}", target.file), wait)?;
-    let (facts, library) = project.facts(Some(&store))?;
+    let (facts, library) = project.facts(Some(&store), compute)?;
     let wanted = project.places(&target.nodes)?;
     let forced = project.forced(&wanted, &target.force)?;
     let plan = plan::build(&facts, &wanted, &forced, &store);
     output::note(&explain::summary(&plan));
     check_memory(&project, &plan)?;
+    check_device(&project, &plan, compute)?;
 
     let threads = options.threads.map(usize::from).or(settings.threads);
     let pool = device::pool(threads).map_err(|error| Failure::Other(format!("starting threads: {error}")))?;
@@ -50,7 +51,7 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
         started_unix,
         seconds: 0.0,
         seed: project.experiment.seed,
-        versions: Versions::here(pool.current_num_threads(), device),
+        versions: Versions::here(pool.current_num_threads(), &compute.to_string()),
         config: project.experiment.resolved.clone(),
         nodes: Vec::new(),
         metrics: BTreeMap::new(),
@@ -65,6 +66,7 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
         forced,
         store: store.clone(),
         library: Arc::new(library),
+        compute,
         pool,
         seed: project.experiment.seed,
         events,
@@ -116,6 +118,20 @@ fn check_memory(project: &Project, plan: &plan::Plan) -> Result<(), Failure> {
                 gib(needed),
                 gib(limit)
             )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a plan with a node that the device cannot compute, before anything runs.
+fn check_device(project: &Project, plan: &plan::Plan, compute: device::Compute) -> Result<(), Failure> {
+    let mut checked = Vec::new();
+    for (id, node) in project.graph.ids().zip(&plan.nodes) {
+        let Some(need) = project.graph.node(id).spec.need() else { continue };
+        if matches!(node.action, plan::Action::Run { .. }) && !checked.contains(&need) {
+            let refused = |reason| Failure::Refused { node: node.name.clone(), reason };
+            compute.open(need).map_err(refused)?;
+            checked.push(need);
         }
     }
     Ok(())

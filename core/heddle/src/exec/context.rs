@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use tokio_util::sync::CancellationToken;
 
 use super::{event::Progress, library::Library};
+use crate::device::{Compute, DeviceError};
 
 /// One input artifact, as an edge brings it.
 #[derive(Clone)]
@@ -90,6 +91,9 @@ pub enum NodeError {
     /// Tensors.
     #[error(transparent)]
     Tensor(#[from] heddle_tensor::TensorError),
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Records, images, text.
     #[error(transparent)]
     Data(Box<dyn std::error::Error + Send + Sync>),

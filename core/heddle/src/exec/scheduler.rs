@@ -31,7 +31,7 @@ use super::{
     record::{NodeRecord, NodeState, OutputRecord},
     store::Store,
 };
-use crate::nodes::Node;
+use crate::{device::Compute, nodes::Node};
 
 /// How much of the machine a node takes while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,6 +172,7 @@ impl Execution {
             digests,
             store: self.store.clone(),
             library: self.library.clone(),
+            compute: self.compute,
             seed: self.seed,
             events: self.events.clone(),
             cancel: self.cancel.clone(),
@@ -324,6 +325,7 @@ struct Task {
     digests: Vec<Digest>,
     store: Store,
     library: Arc<Library>,
+    compute: Compute,
     seed: u64,
     events: Events,
     cancel: CancellationToken,
@@ -363,6 +365,7 @@ impl Task {
             inputs: self.inputs().map_err(Stopped::Failed)?,
             files: &facts.files,
             library: &self.library,
+            compute: self.compute,
             progress: self.events.progress(&facts.name),
             cancel: self.cancel.clone(),
         };

@@ -8,14 +8,16 @@ use heddle_graph::{
         Arity, Class, Dim, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType,
     },
 };
-use heddle_tensor::Cpu;
+use heddle_tensor::Precision;
 
 use super::{
     Node,
     data::Records,
+    precision,
     towers::{Tower, check_images, check_output, features_bytes, needed, no_graph},
 };
 use crate::{
+    device::{Need, on_backend},
     exec::{NodeError, Outputs, RunContext, Weight},
     model::{ModelGraph, Models},
 };
@@ -27,6 +29,7 @@ struct Export {
     graph: Option<Arc<ModelGraph>>,
     output: String,
     batch: usize,
+    precision: Precision,
 }
 
 impl Kind<dyn Node, Models> for Features {
@@ -53,10 +56,11 @@ impl Kind<dyn Node, Models> for Features {
             .max(1 << 20)
             .not_in_key("a record's features do not depend on its batch")
             .or(128);
+        let precision = precision::read(r);
         if let Some(graph) = &graph {
             check_output(r, graph, &output, Class::Image);
         }
-        Box::new(Export { graph, output, batch })
+        Box::new(Export { graph, output, batch, precision })
     }
 }
 
@@ -91,6 +95,10 @@ impl Node for Export {
         Weight::Compute
     }
 
+    fn need(&self) -> Option<Need> {
+        Some(Need { precision: self.precision, learns: false })
+    }
+
     fn memory_bytes(&self) -> u64 {
         let Some(graph) = &self.graph else { return 0 };
         let nodes = graph.output(&self.output).map(|(source, _)| needed(graph, &source)).unwrap_or_default();
@@ -101,8 +109,11 @@ impl Node for Export {
         let graph = self.graph.clone().ok_or_else(no_graph)?;
         let records = Records::read(cx.input("records")?)?;
         let shards = cx.library.shards(&records.manifest)?;
-        let tower = Tower::load(graph, &self.output, cx.input("weights")?, Cpu::default())?;
-        let (rows, skipped) = tower.images(cx, &records, &shards, self.batch)?;
+        let opened = cx.compute.open(Need { precision: self.precision, learns: false })?;
+        let (rows, skipped) = on_backend!(opened, |backend| {
+            let tower = Tower::load(graph, &self.output, cx.input("weights")?, backend)?;
+            tower.images(cx, &records, &shards, self.batch)?
+        });
         let belongs = cx.input("records")?.digest.to_string();
         Ok(Outputs::from([("features".to_owned(), features_bytes(rows, &skipped, belongs))]))
     }

@@ -37,7 +37,6 @@
 pub mod activation;
 pub mod adamw;
 pub mod attention;
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "no backend calls it yet"))]
 pub mod bf16;
 pub mod contrastive;
 pub mod cross_entropy;

@@ -14,6 +14,7 @@ use super::{
     measure::{Measurement, Metrics, rank},
 };
 use crate::{
+    device::Need,
     exec::{NodeError, Outputs, RunContext, Weight},
     model::{ModelGraph, Models},
     nodes::{
@@ -81,6 +82,10 @@ impl Node for Eval {
 
     fn weight(&self) -> Weight {
         Weight::Compute
+    }
+
+    fn need(&self) -> Option<Need> {
+        Some(self.text.need())
     }
 
     fn memory_bytes(&self) -> u64 {

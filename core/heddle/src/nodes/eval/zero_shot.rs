@@ -19,6 +19,7 @@ use super::{
     tasks::{Tally, Task, read_tasks},
 };
 use crate::{
+    device::Need,
     exec::{NodeError, Outputs, RunContext, Weight},
     model::{ModelGraph, Models},
     nodes::{
@@ -87,6 +88,10 @@ impl Node for Eval {
 
     fn weight(&self) -> Weight {
         Weight::Compute
+    }
+
+    fn need(&self) -> Option<Need> {
+        Some(self.text.need())
     }
 
     fn memory_bytes(&self) -> u64 {

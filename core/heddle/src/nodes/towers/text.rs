@@ -7,12 +7,14 @@ use heddle_graph::{
     config::Reader,
     graph::{Arity, Class, InPort, Inputs, Mismatch, Place},
 };
-use heddle_tensor::{Cpu, Tokens, Value};
+use heddle_tensor::{Backend, HostTensor, Precision, Tokens, Value};
 
 use super::{Rows, Tower, check_output, check_vocabulary, needed, no_graph};
 use crate::{
+    device::{Need, on_backend},
     exec::{Artifact, NodeError, RunContext},
     model::{ModelGraph, Models},
+    nodes::precision,
 };
 
 /// The ports of a node that compares image features with texts.
@@ -36,6 +38,7 @@ pub struct TextSide {
     /// Text columns, one a language.
     pub languages: Vec<String>,
     batch: usize,
+    precision: Precision,
 }
 
 impl TextSide {
@@ -59,7 +62,7 @@ impl TextSide {
             .max(1 << 20)
             .not_in_key("a text's features do not depend on its batch")
             .or(256);
-        let side = Self { graph, output, languages, batch };
+        let side = Self { graph, output, languages, batch, precision: precision::read(r) };
         if let Some(graph) = &side.graph {
             check_output(r, graph, &side.output, Class::Text);
         }
@@ -93,20 +96,49 @@ impl TextSide {
         4 * graph.count_parameters(|parameter| nodes.contains(&parameter.node))
     }
 
+    /// What it asks of the device.
+    pub fn need(&self) -> Need {
+        Need { precision: self.precision, learns: false }
+    }
+
     /// Loads the weights and the tokenizer.
     pub fn encoder(&self, cx: &RunContext<'_>) -> Result<TextEncoder, NodeError> {
         let graph = self.graph.clone().ok_or_else(no_graph)?;
-        let tower = Tower::load(graph, &self.output, cx.input("weights")?, Cpu::default())?;
         let tokenizer = read_tokenizer(cx.input("tokenizer")?)?;
-        let input = tower.input(Class::Text)?;
+        let weights = cx.input("weights")?;
+        let tower: Box<dyn TextTower> = on_backend!(cx.compute.open(self.need())?, |backend| {
+            Box::new(Tower::load(graph, &self.output, weights, backend)?)
+        });
+        let input = tower.input()?;
         let options = encode_options(tower.model(), &input, &tokenizer);
         Ok(TextEncoder { tower, tokenizer, input, options, batch: self.batch })
     }
 }
 
+/// A tower that takes text, on whatever backend.
+trait TextTower {
+    fn model(&self) -> &ModelGraph;
+    fn input(&self) -> Result<String, NodeError>;
+    fn run(&self, input: &str, tokens: Tokens) -> Result<HostTensor, NodeError>;
+}
+
+impl<B: Backend> TextTower for Tower<B> {
+    fn model(&self) -> &ModelGraph {
+        Tower::model(self)
+    }
+
+    fn input(&self) -> Result<String, NodeError> {
+        Tower::input(self, Class::Text)
+    }
+
+    fn run(&self, input: &str, tokens: Tokens) -> Result<HostTensor, NodeError> {
+        Tower::run(self, input, Value::Text(tokens))
+    }
+}
+
 /// The text tower with its tokenizer.
 pub struct TextEncoder {
-    tower: Tower<Cpu>,
+    tower: Box<dyn TextTower>,
     tokenizer: Tokenizer,
     input: String,
     options: EncodeOptions,
@@ -120,7 +152,7 @@ impl TextEncoder {
         for chunk in texts.chunks(self.batch) {
             cx.check_cancelled()?;
             let tokens = tokens(&self.tokenizer, chunk, &self.options)?;
-            let rows = self.tower.run(&self.input, Value::Text(tokens))?;
+            let rows = self.tower.run(&self.input, tokens)?;
             all.width = rows.shape.last().copied().unwrap_or(0);
             all.data.extend(rows.data);
         }

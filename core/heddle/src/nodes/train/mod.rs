@@ -17,6 +17,7 @@ use heddle_graph::{
 };
 
 use crate::{
+    device::{Need, on_backend},
     exec::{NodeError, Outputs, RunContext, Weight},
     model::{ModelGraph, Models, Parameter},
     nodes::{
@@ -181,6 +182,10 @@ impl Node for Stage {
         Weight::Compute
     }
 
+    fn need(&self) -> Option<Need> {
+        Some(self.settings.need())
+    }
+
     fn estimate_seconds(&self) -> Option<f64> {
         let graph = self.graph.as_ref()?;
         let ids: Vec<NodeId> = graph.graph().ids().collect();
@@ -198,6 +203,7 @@ impl Node for Stage {
 
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
         let graph = self.graph.as_ref().ok_or_else(no_graph)?;
-        stage::train(cx, graph, &self.settings, heddle_tensor::Cpu::default())
+        let opened = cx.compute.open(self.settings.need())?;
+        on_backend!(opened, |backend| stage::train(cx, graph, &self.settings, backend))
     }
 }

@@ -2,11 +2,17 @@
 
 use heddle_data::{image::Augment, text::CaptionOptions};
 use heddle_graph::config::Reader;
-use heddle_tensor::Schedule;
+use heddle_tensor::{Precision, Schedule};
 use indexmap::IndexMap;
 
 use super::patterns::Patterns;
-use crate::nodes::data::{read_augment, read_captions};
+use crate::{
+    device::Need,
+    nodes::{
+        data::{read_augment, read_captions},
+        precision,
+    },
+};
 
 /// What a stage does, as the file sets it.
 #[derive(Debug, Clone)]
@@ -15,6 +21,8 @@ pub struct Settings {
     pub losses: IndexMap<String, f64>,
     /// The parameters that learn.
     pub train: Patterns,
+    /// Of the operands of matrix products.
+    pub precision: Precision,
     /// The optimiser.
     pub optimizer: AdamW,
     /// The learning rate's course.
@@ -55,6 +63,11 @@ pub struct AdamW {
 }
 
 impl Settings {
+    /// What the stage asks of the device.
+    pub fn need(&self) -> Need {
+        Need { precision: self.precision, learns: true }
+    }
+
     /// Reads the node's table.
     pub fn read(r: &mut Reader<'_>) -> Self {
         let mut losses: IndexMap<String, f64> =
@@ -91,6 +104,7 @@ impl Settings {
             optimizer,
             schedule,
             groups,
+            precision: precision::read(r),
             steps: r.field("steps", "optimiser steps").min(1).max(1 << 40).required(),
             batch: r.field("batch", "records a batch").min(1).max(1 << 24).or(64),
             accumulate: r

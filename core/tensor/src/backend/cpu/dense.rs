@@ -4,15 +4,17 @@ use dfdx::prelude::HasShape;
 
 use super::{
     Cpu,
-    own_op::{finish, read, with_gradients},
+    frozen::Layer,
+    own_op::{Input, finish, merged, read, with_gradients},
 };
 use crate::{
     error::TensorError,
     kernels::{
         activation,
+        bf16::{self, PackedWeights},
         linear::{self, Dims},
     },
-    tensor::{Matrix, Row},
+    tensor::{Matrix, Row, constant},
 };
 
 /// See [`crate::Backend::linear`].
@@ -26,6 +28,15 @@ pub(super) fn linear(
     let dims = Dims { rows, inputs, outputs };
     let mut out = vec![0.0; rows * outputs];
     let (x, w) = (read(x)?, read(w)?);
+    if let Some(frozen) = backend.frozen.as_ref().filter(|_| inputs > 0) {
+        let bias = bias.map(read).transpose()?;
+        let tape = merged([Some(&x), Some(&w), bias.as_ref()].into_iter().flatten());
+        let pack = || Layer::Linear(PackedWeights::pack(w.data(), outputs, inputs));
+        let layer = frozen.layer([&w], &tape, pack)?;
+        let Layer::Linear(packed) = &*layer else { unreachable!("the weights are a linear layer's") };
+        bf16::linear(frozen.engine, x.data(), packed, bias.as_ref().map(Input::data), &mut out);
+        return constant(backend, out, (rows, outputs));
+    }
     match bias {
         None => {
             linear::forward(x.data(), w.data(), None, &mut out, dims);

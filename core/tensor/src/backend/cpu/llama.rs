@@ -4,14 +4,18 @@ use dfdx::prelude::HasShape;
 
 use super::{
     Cpu, attention,
+    frozen::Layer,
     own_op::{Input, finish_on, merged, read, with_gradients},
 };
 use crate::{
     backend::{LlamaAttention, LlamaMlp},
     error::TensorError,
-    kernels::sublayer::{self, Closing, LlamaAttentionGrads, LlamaMlpGrads, Norm},
+    kernels::{
+        bf16::{self, PackedWeights, Rotary},
+        sublayer::{self, Closing, LlamaAttentionGrads, LlamaMlpGrads, Norm},
+    },
     mask::Mask,
-    tensor::Seq,
+    tensor::{Seq, constant},
 };
 
 /// A last projection without bias or scale.
@@ -35,6 +39,17 @@ struct Attention {
 }
 
 impl Attention {
+    /// The weights for frozen towers.
+    fn packed(&self) -> bf16::LlamaAttention {
+        let width = self.width;
+        bf16::LlamaAttention {
+            norm: bf16::Norm { weight: self.norm.data().to_vec(), eps: self.eps },
+            qkv: PackedWeights::stack(&self.qkv.each_ref().map(Input::data), width),
+            out: PackedWeights::pack(self.out.data(), width, width),
+            heads: self.heads,
+        }
+    }
+
     fn inputs(&self) -> [&Input; 6] {
         let [q, k, v] = &self.qkv;
         [&self.x, &self.norm, q, k, v, &self.out]
@@ -79,6 +94,15 @@ pub(super) fn attention(
     };
     let tape = merged(op.inputs());
     let mut out = vec![0.0; op.x.data().len()];
+    if let Some(frozen) = &backend.frozen {
+        let weights = op.inputs().into_iter().skip(1);
+        let layer = frozen.layer(weights, &tape, || Layer::LlamaAttention(op.packed()))?;
+        let Layer::LlamaAttention(packed) = &*layer else { unreachable!("the weights are attention's") };
+        let rotary = Rotary::new(positions, width / op.heads, op.rope_base);
+        let mask = attention::borrow(mask);
+        bf16::llama_attention(frozen.engine, op.x.data(), packed, &rotary, mask, &mut out);
+        return constant(backend, out, shape);
+    }
     let saved = op.kernel().forward(op.x.data(), &mut out, tape.is_on());
     finish_on(backend, out, shape, tape, move |grads, dout| {
         let Some(saved) = saved else { return Ok(()) };
@@ -101,6 +125,17 @@ struct Mlp {
 }
 
 impl Mlp {
+    /// The weights for frozen towers.
+    fn packed(&self) -> bf16::LlamaMlp {
+        let width = self.width;
+        let hidden = self.down.data().len() / width;
+        bf16::LlamaMlp {
+            norm: bf16::Norm { weight: self.norm.data().to_vec(), eps: self.eps },
+            gate_up: PackedWeights::pack_gated(self.gate.data(), self.up.data(), hidden, width),
+            down: PackedWeights::pack(self.down.data(), width, hidden),
+        }
+    }
+
     fn inputs(&self) -> [&Input; 5] {
         [&self.x, &self.norm, &self.gate, &self.up, &self.down]
     }
@@ -129,6 +164,13 @@ pub(super) fn mlp(backend: &Cpu, x: Seq<Cpu>, w: LlamaMlp<Cpu>) -> Result<Seq<Cp
     };
     let tape = merged(op.inputs());
     let mut out = vec![0.0; op.x.data().len()];
+    if let Some(frozen) = &backend.frozen {
+        let weights = op.inputs().into_iter().skip(1);
+        let layer = frozen.layer(weights, &tape, || Layer::LlamaMlp(op.packed()))?;
+        let Layer::LlamaMlp(packed) = &*layer else { unreachable!("the weights are a perceptron's") };
+        bf16::llama_mlp(frozen.engine, op.x.data(), packed, &mut out);
+        return constant(backend, out, shape);
+    }
     let saved = op.kernel().forward(op.x.data(), &mut out, tape.is_on());
     finish_on(backend, out, shape, tape, move |grads, dout| {
         let Some(saved) = saved else { return Ok(()) };

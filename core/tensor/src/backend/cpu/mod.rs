@@ -1,10 +1,11 @@
-//! The CPU in single precision: fused kernels behind the [`Backend`] operations.
+//! The CPU: fused kernels behind the [`Backend`] operations.
 //!
 //! Every operation that decides speed is one step on the tape, however many kernels it runs. Results have the
 //! same bits for any number of threads, and a record's for any batch it is in.
 
 mod attention;
 mod dense;
+mod frozen;
 mod llama;
 mod loss;
 mod norm;
@@ -12,22 +13,48 @@ mod own_op;
 mod sequence;
 mod vit;
 
+use std::sync::Arc;
+
 use dfdx::prelude::{Cpu as Device, HasShape};
 
+use self::frozen::Frozen;
 use super::{AdamWStep, Backend, LlamaAttention, LlamaMlp, VitAttention, VitMlp, host};
 use crate::{
     error::{OnDevice, TensorError, expect_size},
-    kernels::{adamw, vector},
+    kernels::{
+        adamw,
+        bf16::{self, Engine},
+        vector,
+    },
     mask::Mask,
     module::{DynModule, Forward},
     tape::Grads,
     tensor::{Flat, Image, Matrix, Row, Scalar, Seq, Vector, plain, plain_to_vec},
 };
 
-/// Single precision on the CPU, with fused kernels on rayon's current pool.
+/// The CPU with fused kernels on rayon's current pool; in single precision, or in bf16 for frozen towers.
 #[derive(Debug, Clone, Default)]
 pub struct Cpu {
     device: Device,
+    frozen: Option<Arc<Frozen>>,
+}
+
+impl Cpu {
+    /// A CPU whose transformer blocks and linear layers run in bf16, where the processor multiplies bf16 itself
+    /// (`avx512_bf16`). What is on a tape is refused; pooling and losses stay in single precision. Weights are packed
+    /// once and kept for as long as this value or a clone of it lives: make one for each set of weights.
+    pub fn bf16() -> Option<Self> {
+        bf16::supported().then(|| Self::bf16_on(Engine::detect()))
+    }
+
+    /// The same on any processor, rounded alike and slow: for tests.
+    pub fn bf16_portable() -> Self {
+        Self::bf16_on(Engine::Portable)
+    }
+
+    fn bf16_on(engine: Engine) -> Self {
+        Self { device: Device::default(), frozen: Some(Arc::new(Frozen::new(engine))) }
+    }
 }
 
 impl Backend for Cpu {

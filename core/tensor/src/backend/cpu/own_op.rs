@@ -26,6 +26,11 @@ impl Input {
     pub(super) fn data(&self) -> &[f32] {
         elements(&self.tensor)
     }
+
+    /// The tensor behind it.
+    pub(super) fn tensor(&self) -> &Flat<Cpu> {
+        &self.tensor
+    }
 }
 
 /// The elements of a flat tensor.

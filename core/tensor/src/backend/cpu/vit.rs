@@ -4,18 +4,27 @@ use dfdx::prelude::HasShape;
 
 use super::{
     Cpu,
+    frozen::Layer,
     own_op::{Input, finish_on, merged, read, with_gradients},
 };
 use crate::{
     backend::{VitAttention, VitMlp},
     error::TensorError,
-    kernels::sublayer::{self, AttentionGrads, Closing, ClosingGrads, MlpGrads, Norm, QkNorm},
-    tensor::Seq,
+    kernels::{
+        bf16::{self, PackedWeights},
+        sublayer::{self, AttentionGrads, Closing, ClosingGrads, MlpGrads, Norm, QkNorm},
+    },
+    tensor::{Seq, constant},
 };
 
 /// `keep` of each record as the factor of each row.
 fn keep_rows(keep: Option<&[f64]>, len: usize) -> Option<Vec<f32>> {
     keep.map(|keep| keep.iter().flat_map(|&keep| std::iter::repeat_n(keep as f32, len)).collect())
+}
+
+/// `keep` in the kernels' precision.
+fn records(keep: Option<&[f64]>) -> Option<Vec<f32>> {
+    keep.map(|keep| keep.iter().map(|&keep| keep as f32).collect())
 }
 
 /// Inputs of [`attention`], with its sizes.
@@ -75,6 +84,26 @@ impl Attention {
         ]
     }
 
+    /// The weights for frozen towers.
+    fn packed(&self) -> bf16::VitAttention {
+        let width = self.width;
+        let norm = |input: &Input, eps| bf16::Norm { weight: input.data().to_vec(), eps };
+        let qk_norm = self.query.as_ref().zip(self.key.as_ref());
+        bf16::VitAttention {
+            norm: norm(&self.norm, self.eps),
+            qkv: PackedWeights::pack(self.qkv.data(), 3 * width, width),
+            qkv_bias: self.qkv_bias.as_ref().map(|bias| bias.data().to_vec()),
+            qk_norm: qk_norm.map(|(query, key)| bf16::QkNorm {
+                query: norm(query, self.qk_eps),
+                key: norm(key, self.qk_eps),
+            }),
+            proj: PackedWeights::pack(self.proj.data(), width, width),
+            proj_bias: Some(self.proj_bias.data().to_vec()),
+            gamma: Some(self.gamma.data().to_vec()),
+            heads: self.heads,
+        }
+    }
+
     fn kernel(&self) -> sublayer::VitAttention<'_> {
         let qk_norm = self.query.as_ref().zip(self.key.as_ref());
         sublayer::VitAttention {
@@ -110,6 +139,14 @@ pub(super) fn attention(
     let op = Attention::read(x, w, keep)?;
     let tape = merged(op.inputs().into_iter().flatten());
     let mut out = vec![0.0; op.x.data().len()];
+    if let Some(frozen) = &backend.frozen {
+        let weights = op.inputs().into_iter().flatten().skip(1);
+        let layer = frozen.layer(weights, &tape, || Layer::VitAttention(op.packed()))?;
+        let Layer::VitAttention(packed) = &*layer else { unreachable!("the weights are attention's") };
+        let keep = records(keep);
+        bf16::vit_attention(frozen.engine, op.x.data(), shape.1, packed, keep.as_deref(), &mut out);
+        return constant(backend, out, shape);
+    }
     let saved = op.kernel().forward(op.x.data(), &mut out, tape.is_on());
     finish_on(backend, out, shape, tape, move |grads, dout| {
         let Some(saved) = saved else { return Ok(()) };
@@ -136,6 +173,19 @@ struct Mlp {
 }
 
 impl Mlp {
+    /// The weights for frozen towers.
+    fn packed(&self) -> bf16::VitMlp {
+        let (width, hidden) = (self.width, self.fc1_bias.data().len());
+        bf16::VitMlp {
+            norm: bf16::Norm { weight: self.norm.data().to_vec(), eps: self.eps },
+            fc1: PackedWeights::pack(self.fc1.data(), hidden, width),
+            fc1_bias: Some(self.fc1_bias.data().to_vec()),
+            fc2: PackedWeights::pack(self.fc2.data(), width, hidden),
+            fc2_bias: Some(self.fc2_bias.data().to_vec()),
+            gamma: Some(self.gamma.data().to_vec()),
+        }
+    }
+
     fn inputs(&self) -> [&Input; 7] {
         [&self.x, &self.norm, &self.fc1, &self.fc1_bias, &self.fc2, &self.fc2_bias, &self.gamma]
     }
@@ -178,6 +228,14 @@ pub(super) fn mlp(
     };
     let tape = merged(op.inputs());
     let mut out = vec![0.0; op.x.data().len()];
+    if let Some(frozen) = &backend.frozen {
+        let weights = op.inputs().into_iter().skip(1);
+        let layer = frozen.layer(weights, &tape, || Layer::VitMlp(op.packed()))?;
+        let Layer::VitMlp(packed) = &*layer else { unreachable!("the weights are a perceptron's") };
+        let keep = records(keep);
+        bf16::vit_mlp(frozen.engine, op.x.data(), shape.1, packed, keep.as_deref(), &mut out);
+        return constant(backend, out, shape);
+    }
     let saved = op.kernel().forward(op.x.data(), &mut out, tape.is_on());
     finish_on(backend, out, shape, tape, move |grads, dout| {
         let Some(saved) = saved else { return Ok(()) };
