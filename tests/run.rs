@@ -167,3 +167,43 @@ fn a_loss_that_is_not_finite_fails() {
     assert_eq!(ended.code, Some(1), "{ended}");
     assert!(ended.stderr.contains("not finite at step"), "{ended}");
 }
+
+/// What the device cannot do is said before anything runs.
+#[test]
+fn a_device_that_is_not_there_is_refused_at_the_start() {
+    let dir = Dir::tiny();
+    let precision = "nodes.stage1.precision";
+    for (set, told) in [
+        (format!("{precision}=f16"), "node `stage1`: precision `f16` needs a GPU"),
+        (format!("{precision}=bf16"), "node `stage1`: precision `bf16` needs a GPU for training"),
+        ("run.device=cuda:0".to_owned(), "node `stage1`: "),
+    ] {
+        let ended = dir.heddle(&["run", TINY, "-S", &set]);
+        assert_eq!(ended.code, Some(1), "{ended}");
+        assert!(ended.stderr.contains(told) && ended.stderr.contains("nothing was run"), "{ended}");
+    }
+}
+
+/// bf16 features are other features, cached under another key; where the processor lacks the instructions, that is
+/// said.
+#[test]
+fn frozen_towers_run_in_bf16_where_the_processor_can() {
+    let dir = Dir::tiny();
+    dir.done(&["run", TINY]);
+    let single = dir.digests();
+    let ended = dir.heddle(&["run", TINY, "-S", "nodes.embed.precision=bf16"]);
+    #[cfg(target_arch = "x86_64")]
+    let can = is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    let can = false;
+    if !can {
+        assert!(ended.stderr.contains("needs a processor with `avx512_bf16`"), "{ended}");
+        return;
+    }
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let features = |digests: &[(String, String)]| {
+        digests.iter().find(|(name, _)| name.starts_with("embed")).map(|(_, digest)| digest.clone())
+    };
+    assert_ne!(features(&dir.digests()), features(&single));
+    assert!(dir.nodes_that("hit").contains(&"stage1".to_owned()), "training is untouched");
+}
