@@ -30,7 +30,7 @@ pub enum DeviceError {
     #[error(
         "device `cuda:{0}` is not part of this build of heddle; build it with `--features cuda`, or use `cpu` or `auto`"
     )]
-    #[cfg_attr(feature = "cuda", expect(dead_code, reason = "this build has CUDA"))]
+    #[cfg(not(feature = "cuda"))]
     NotBuilt(usize),
     /// A precision that the processor has no instructions for.
     #[error(

@@ -12,7 +12,8 @@
 //!                                     ParamGrads ── clip ──> AdamW::step(params)
 //! ```
 //!
-//! * [`backend`]: one trait with the operations that decide speed; composed defaults, fused CPU overrides.
+//! * [`backend`]: one trait with the operations that decide speed; composed defaults, fused overrides for
+//!   the CPU and, with the feature `cuda`, for NVIDIA GPUs.
 //! * [`checkpoint`](mod@checkpoint): a block that is run again instead of kept.
 //! * [`tape`]: the shared list of backward operations that travels with tensors.
 //! * [`tensor`], [`value`]: aliases with run-time shapes, and what travels on the edges of a model graph.
@@ -21,8 +22,8 @@
 //! * [`optim`]: gradients, clipping, AdamW, schedules, moving averages.
 //!
 //! Invariants: this crate knows nothing of files other than the safetensors format, of data sets, graphs or
-//! caches. Randomness comes from explicit seeds. Outside `impl Backend for Cpu` nothing assumes that a tensor
-//! lies in host memory.
+//! caches. Randomness comes from explicit seeds. Outside `backend::cpu` and `backend::cpu_f64` nothing assumes
+//! that a tensor lies in host memory.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed test is a panic"))]
 
@@ -41,6 +42,8 @@ pub mod tape;
 pub mod tensor;
 pub mod value;
 
+#[cfg(feature = "cuda")]
+pub use backend::Cuda;
 pub use backend::{Backend, Cpu, CpuF64};
 pub use element::Element;
 pub use error::TensorError;

@@ -82,6 +82,12 @@ pub trait DynModule: Send + Sync {
     /// # Errors
     /// See [`Module::forward`].
     fn forward_cpu_f64(&self, cx: &mut Forward<'_, CpuF64>) -> Result<(), TensorError>;
+    /// [`Module::forward`] on [`Cuda`](crate::Cuda).
+    ///
+    /// # Errors
+    /// See [`Module::forward`].
+    #[cfg(feature = "cuda")]
+    fn forward_cuda(&self, cx: &mut Forward<'_, crate::Cuda>) -> Result<(), TensorError>;
 }
 
 /// Implements [`DynModule`] for modules. Not a blanket implementation, so that each module is compiled for each
@@ -102,6 +108,10 @@ macro_rules! dyn_modules {
                 &self,
                 cx: &mut $crate::Forward<'_, $crate::CpuF64>,
             ) -> Result<(), $crate::TensorError> {
+                $crate::Module::forward(self, cx)
+            }
+            #[cfg(feature = "cuda")]
+            fn forward_cuda(&self, cx: &mut $crate::Forward<'_, $crate::Cuda>) -> Result<(), $crate::TensorError> {
                 $crate::Module::forward(self, cx)
             }
         }

@@ -85,20 +85,19 @@ pub(crate) fn plain<S: Shape, B: Backend>(
 /// # Errors
 /// [`TensorError::Device`]
 pub fn detach<S: Shape, B: Backend>(tensor: Tensor<S, B>) -> Result<Tensor<S, B>, TensorError> {
-    let constant: Tensor<S, B> = tensor.split_tape().0.put_tape(Tape::off());
-    constant.try_mul(B::Elem::of(1.0)).on_device()
+    Ok(B::fresh_copy(tensor.split_tape().0)?.put_tape(Tape::off()))
 }
 
 /// Rows `rows` of each sequence, `[B, N, C]` to `[B, rows, C]`.
 ///
 /// # Errors
 /// [`TensorError::Shape`] if the rows do not exist.
-pub fn slice_rows<B: Backend>(x: Seq<B>, rows: Range<usize>) -> Result<Seq<B>, TensorError> {
-    let &(batch, len, width) = x.shape();
+pub fn slice_rows<B: Backend>(backend: &B, x: Seq<B>, rows: Range<usize>) -> Result<Seq<B>, TensorError> {
+    let &(_, len, _) = x.shape();
     if rows.start > rows.end || rows.end > len {
         return Err(TensorError::shape("rows of a sequence", 0..len, rows));
     }
-    own_copy::<_, B>(x)?.try_slice((0..batch, rows, 0..width)).on_device()
+    backend.slice_rows(x, rows)
 }
 
 /// The same values as a tensor that nothing else reads: a slice's backward step in dfdx 0.13 overwrites the

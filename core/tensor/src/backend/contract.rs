@@ -7,9 +7,9 @@
 //! reference in tests. A backend overrides the ones that it can do better. Sizes are checked by the callers
 //! (modules), which know the names to put into an error; dfdx asserts them once more.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, ops::Range};
 
-use dfdx::tensor_ops::Device;
+use dfdx::{prelude::Shape, tensor_ops::Device};
 
 use super::{
     compose,
@@ -21,7 +21,7 @@ use crate::{
     mask::Mask,
     module::{DynModule, Forward},
     tape::Grads,
-    tensor::{Flat, Image, Matrix, Row, Scalar, Seq, Vector},
+    tensor::{Flat, Image, Matrix, Plain, Row, Scalar, Seq, Vector},
 };
 
 /// One update of AdamW (Loshchilov and Hutter, 2019, algorithm 2), with everything that depends on the step
@@ -65,6 +65,14 @@ pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
     /// [`TensorError::Device`]
     fn buffer(&self, data: Vec<Self::Elem>) -> Result<Self::Buffer, TensorError>;
 
+    /// A buffer of `len` zeros.
+    ///
+    /// # Errors
+    /// [`TensorError::Device`]
+    fn zeros(&self, len: usize) -> Result<Self::Buffer, TensorError> {
+        self.buffer(vec![Self::Elem::default(); len])
+    }
+
     /// Copies device memory to the host.
     ///
     /// # Errors
@@ -83,6 +91,14 @@ pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
     /// [`TensorError::Device`]
     fn tensor(&self, buffer: Self::Buffer) -> Result<Flat<Self>, TensorError>;
 
+    /// The same values in memory of their own, under an identity of their own.
+    ///
+    /// # Errors
+    /// [`TensorError::Device`]
+    fn fresh_copy<S: Shape>(x: Plain<S, Self>) -> Result<Plain<S, Self>, TensorError> {
+        compose::fresh_copy::<S, Self>(x)
+    }
+
     /// Moves the gradient of `of` out of `grads`; zeros if nothing reached it.
     ///
     /// # Errors
@@ -94,6 +110,14 @@ pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
     /// # Errors
     /// [`TensorError::Device`]
     fn sum_of_squares(&self, x: &Self::Buffer) -> Result<f64, TensorError>;
+
+    /// [`Backend::sum_of_squares`] of each buffer: one wait for the device instead of one for each.
+    ///
+    /// # Errors
+    /// [`TensorError::Device`]
+    fn sums_of_squares(&self, buffers: &[&Self::Buffer]) -> Result<Vec<f64>, TensorError> {
+        buffers.iter().map(|buffer| self.sum_of_squares(buffer)).collect()
+    }
 
     /// `y += a x`, elementwise.
     ///
@@ -130,6 +154,22 @@ pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
         bias: Option<Row<Self>>,
     ) -> Result<Matrix<Self>, TensorError> {
         compose::linear::<Self>(x, w, bias)
+    }
+
+    /// `x w` for a weight that was published the other way round: `[R, in]`, `[in, out]` to `[R, out]`.
+    fn linear_transposed(&self, x: Matrix<Self>, w: Matrix<Self>) -> Result<Matrix<Self>, TensorError> {
+        compose::linear_transposed(self, x, w)
+    }
+
+    /// `x y^T` of two activations, `[R, C]` and `[S, C]` to `[R, S]`: what [`Backend::linear`] is with a
+    /// weight.
+    fn similarities(&self, x: Matrix<Self>, y: Matrix<Self>) -> Result<Matrix<Self>, TensorError> {
+        self.linear(x, y, None)
+    }
+
+    /// The matrix product `x y`, `[R, K]` times `[K, N]`.
+    fn matmul(&self, x: Matrix<Self>, y: Matrix<Self>) -> Result<Matrix<Self>, TensorError> {
+        compose::matmul::<Self>(x, y)
     }
 
     /// Root-mean-square norm of each row (Zhang and Sennrich, 2019): `w x / sqrt(mean(x^2) + eps)`.
@@ -199,8 +239,8 @@ pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
         compose::residual(self, x, y, gamma, keep)
     }
 
-    /// The attention branch of an InternViT block: `x + keep gamma proj(attention(qkv(norm(x))))`, `[B, N, C]`,
-    /// every token seeing every token. `keep` scales each record's branch, as in [`Backend::residual`].
+    /// The attention branch of an InternViT block: `x + keep gamma proj(attention(qkv(norm(x))))`, `[B, N,
+    /// C]`, every token seeing every token. `keep` scales each record's branch, as in [`Backend::residual`].
     fn vit_attention(
         &self,
         x: Seq<Self>,
@@ -215,8 +255,8 @@ pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
         compose::vit_mlp(self, x, w, keep)
     }
 
-    /// The attention branch of a LLaMA layer: `x + out(attention(q, k, v))` of `norm(x)`, with rotary positions on
-    /// queries and keys, one position per token, `[B, T, C]`.
+    /// The attention branch of a LLaMA layer: `x + out(attention(q, k, v))` of `norm(x)`, with rotary
+    /// positions on queries and keys, one position per token, `[B, T, C]`.
     fn llama_attention(
         &self,
         x: Seq<Self>,
@@ -227,7 +267,8 @@ pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
         compose::llama_attention(self, x, w, positions, mask)
     }
 
-    /// The perceptron branch of a LLaMA layer: `x + down(silu(gate(n)) * up(n))` with `n = norm(x)`, `[B, T, C]`.
+    /// The perceptron branch of a LLaMA layer: `x + down(silu(gate(n)) * up(n))` with `n = norm(x)`, `[B, T,
+    /// C]`.
     fn llama_mlp(&self, x: Seq<Self>, w: LlamaMlp<Self>) -> Result<Seq<Self>, TensorError> {
         compose::llama_mlp(self, x, w)
     }
@@ -261,9 +302,34 @@ pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
         compose::add_class_and_positions::<Self>(patches, class, positions)
     }
 
+    /// Rows `rows` of each sequence, `[B, N, C]` to `[B, rows, C]`.
+    fn slice_rows(&self, x: Seq<Self>, rows: Range<usize>) -> Result<Seq<Self>, TensorError> {
+        compose::slice_rows::<Self>(x, rows)
+    }
+
     /// Mean over the rows of each sequence, `[B, N, C]` to `[B, C]`.
     fn mean_tokens(&self, x: Seq<Self>) -> Result<Vector<Self>, TensorError> {
         compose::mean_tokens::<Self>(x)
+    }
+
+    /// `sum of weight * loss`, 0 without losses.
+    fn weighted_sum(&self, losses: &[(f64, Scalar<Self>)]) -> Result<Scalar<Self>, TensorError> {
+        compose::weighted_sum(self, losses)
+    }
+
+    /// `exp(x)`, at most `limit`; beyond the limit nothing passes back.
+    fn exp_limited(&self, x: Scalar<Self>, limit: Option<f64>) -> Result<Scalar<Self>, TensorError> {
+        compose::exp_limited::<Self>(x, limit)
+    }
+
+    /// All elements of `x` times one number.
+    fn scale_by(&self, x: Matrix<Self>, factor: Scalar<Self>) -> Result<Matrix<Self>, TensorError> {
+        compose::scale_by::<Self>(x, factor)
+    }
+
+    /// `sum(x y)`; the two may be the same tensor.
+    fn dot(&self, x: Row<Self>, y: Row<Self>) -> Result<Scalar<Self>, TensorError> {
+        compose::dot::<Self>(x, y)
     }
 
     /// Mean over rows of the cross-entropy of `[R, classes]`; a row whose target is `None` does not count,

@@ -30,23 +30,15 @@ const TILE: usize = 128;
 /// # Shapes
 /// - `x: [R, K]`, `w: [N, K]`, `bias: [N]`, `out: [R, N]`
 pub fn forward(x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [f32], dims: Dims) {
-    let Dims { rows, inputs, outputs } = dims;
-    assert!(x.len() == rows * inputs && out.len() == rows * outputs);
-    let w = Packed::transposed(w, inputs, None);
-    if out.is_empty() {
-        return;
-    }
-    out.par_chunks_mut(TILE * outputs).enumerate().for_each(|(tile, out)| {
-        let x = &x[tile * TILE * inputs..][..out.len() / outputs * inputs];
-        let write = match bias {
-            None => Write::Overwrite,
-            Some(bias) => {
-                out.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias));
-                Write::Add
-            }
-        };
-        w.product(x, out, write);
-    });
+    let write = match bias {
+        None => Write::Overwrite,
+        Some(bias) => {
+            let rows = out.par_chunks_exact_mut(dims.outputs.max(1));
+            rows.for_each(|row| row.copy_from_slice(bias));
+            Write::Add
+        }
+    };
+    tiles(x, &Packed::transposed(w, dims.inputs, None), out, [dims.inputs, dims.outputs], write);
 }
 
 /// `dx += dy w`, `dw += dy^T x`, `db += sum over rows of dy`.
@@ -62,14 +54,9 @@ pub fn backward(
     db: Option<&mut [f32]>,
     dims: Dims,
 ) {
-    let Dims { rows, inputs, outputs } = dims;
-    if let Some(dx) = dx.filter(|dx| !dx.is_empty()) {
-        assert!(dx.len() == rows * inputs && dy.len() == rows * outputs);
-        let w = Packed::straight(w, inputs, None);
-        dx.par_chunks_mut(TILE * inputs).enumerate().for_each(|(tile, dx)| {
-            let dy = &dy[tile * TILE * outputs..][..dx.len() / inputs * outputs];
-            w.product(dy, dx, Write::Add);
-        });
+    let Dims { inputs, outputs, .. } = dims;
+    if let Some(dx) = dx {
+        tiles(dy, &Packed::straight(w, inputs, None), dx, [outputs, inputs], Write::Add);
     }
     if let Some(dw) = dw {
         weight_gradient(x, dy, dw, Write::Add, dims);
@@ -77,6 +64,47 @@ pub fn backward(
     if let Some(db) = db {
         bias_gradient(dy, db);
     }
+}
+
+/// `out = x w` for weights that were published the other way round.
+///
+/// # Shapes
+/// - `x: [R, K]`, `w: [K, N]`, `out: [R, N]`
+pub fn forward_transposed(x: &[f32], w: &[f32], out: &mut [f32], dims: Dims) {
+    let Dims { inputs, outputs, .. } = dims;
+    tiles(x, &Packed::straight(w, outputs, None), out, [inputs, outputs], Write::Overwrite);
+}
+
+/// `dx += dy w^T`, `dw += x^T dy`.
+///
+/// # Shapes
+/// - as in [`forward_transposed`]
+pub fn backward_transposed(
+    x: &[f32],
+    w: &[f32],
+    dy: &[f32],
+    dx: Option<&mut [f32]>,
+    dw: Option<&mut [f32]>,
+    dims: Dims,
+) {
+    let Dims { rows, inputs, outputs } = dims;
+    if let Some(dx) = dx {
+        tiles(dy, &Packed::transposed(w, outputs, None), dx, [outputs, inputs], Write::Add);
+    }
+    if let Some(dw) = dw {
+        weight_gradient(dy, x, dw, Write::Add, Dims { rows, inputs: outputs, outputs: inputs });
+    }
+}
+
+/// `out = x b` or `out += x b` on the pool, tile by tile: `x: [R, K]`, `b: [K, N]`, `out: [R, N]`.
+fn tiles(x: &[f32], b: &Packed, out: &mut [f32], [depth, columns]: [usize; 2], write: Write) {
+    if out.is_empty() {
+        return;
+    }
+    assert_eq!(out.len() / columns * depth, x.len());
+    out.par_chunks_mut(TILE * columns).enumerate().for_each(|(tile, out)| {
+        b.product(&x[tile * TILE * depth..][..out.len() / columns * depth], out, write);
+    });
 }
 
 /// `dw = dy^T x` or `dw += dy^T x`.

@@ -44,7 +44,7 @@ impl Module for FlattenLinear {
         expect_size("number of tokens", self.tokens + skipped, len)?;
         expect_size("width of the tokens", self.width, width)?;
         let x = match self.skip_class {
-            true => slice_rows(x, 1..len)?,
+            true => slice_rows(cx.backend(), x, 1..len)?,
             false => x,
         };
         let x = reshape::<_, _, B>(x, (batch, self.tokens * width))?;

@@ -1,10 +1,10 @@
 //! Image-text contrastive loss (CLIP; Radford et al., 2021), InternVL's stage 1.
 
-use dfdx::prelude::{Axes2, BroadcastTo, HasShape, TryMul};
+use dfdx::prelude::HasShape;
 
 use crate::{
     backend::Backend,
-    error::{OnDevice, TensorError, expect_size},
+    error::{TensorError, expect_size},
     module::{Forward, InputSize, Module},
     parameter::{Init, ParameterSpec},
     tensor::Scalar,
@@ -31,11 +31,7 @@ impl Default for Itc {
 
 impl Itc {
     fn scale<B: Backend>(&self, cx: &Forward<'_, B>) -> Result<Scalar<B>, TensorError> {
-        let scale = cx.scalar("logit_scale")?.try_exp().on_device()?;
-        match self.max_scale {
-            Some(limit) => scale.try_clamp(0.0, limit).on_device(),
-            None => Ok(scale),
-        }
+        cx.backend().exp_limited(cx.scalar("logit_scale")?, self.max_scale)
     }
 }
 
@@ -55,9 +51,9 @@ impl Module for Itc {
         let image = cx.backend().normalize_rows(image)?;
         let text = cx.backend().normalize_rows(text)?;
         if cx.wants("logits") {
-            let logits = cx.backend().linear(image.clone(), text.clone(), None)?;
-            let scale = self.scale(cx)?.try_broadcast_like::<_, Axes2<0, 1>>(&(images, texts)).on_device()?;
-            cx.put("logits", Value::Logits(logits.try_mul(scale).on_device()?));
+            let logits = cx.backend().similarities(image.clone(), text.clone())?;
+            let logits = cx.backend().scale_by(logits, self.scale(cx)?)?;
+            cx.put("logits", Value::Logits(logits));
         }
         if cx.wants("loss") {
             expect_size("texts, one for each image", images, texts)?;

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use dfdx::prelude::{Axes2, HasShape, PermuteTo};
+use dfdx::prelude::HasShape;
 
 use crate::{
     backend::{Backend, LlamaAttention, LlamaMlp, RmsNorm, Weights},
     checkpoint::checkpoint,
-    error::{OnDevice, TensorError},
+    error::TensorError,
     mask::Mask,
     module::{Forward, InputSize, Module},
     parameter::{Init, ParameterSpec},
@@ -206,10 +206,8 @@ impl Module for Llama {
             let eos = match self.projection {
                 None => last,
                 Some(out) => {
-                    // The published matrix is `[in, out]`; `linear` takes `[out, in]`.
                     let weight = cx.matrix("text_projection", self.width, out)?;
-                    let weight = weight.try_permute::<(usize, usize), Axes2<1, 0>>().on_device()?;
-                    cx.backend().linear(last, weight, None)?
+                    cx.backend().linear_transposed(last, weight)?
                 }
             };
             cx.put("eos", Value::Vector(eos));

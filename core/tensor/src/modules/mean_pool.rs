@@ -35,7 +35,7 @@ impl Module for MeanPool {
             return Err(TensorError::shape("number of tokens", format!("more than {first}"), len));
         }
         let x = match self.skip_class {
-            true => slice_rows(x, first..len)?,
+            true => slice_rows(cx.backend(), x, first..len)?,
             false => x,
         };
         let pooled = cx.backend().mean_tokens(x)?;

@@ -1,14 +1,13 @@
 //! A loss whose gradient is known: for checking gradients.
 
-use dfdx::prelude::{Axis, HasShape, Shape, SumTo, TryMul};
+use dfdx::prelude::{HasShape, Shape};
 
 use crate::{
     backend::Backend,
-    element::Element,
-    error::{OnDevice, TensorError},
+    error::TensorError,
     module::{Forward, InputSize, Module, wrong_kind},
     parameter::ParameterSpec,
-    tensor::{Scalar, Tensor, reshape},
+    tensor::{Row, Tensor, reshape},
     value::Value,
 };
 
@@ -31,16 +30,14 @@ impl Module for Probe {
         if input.shape() != probe.shape() {
             return Err(TensorError::shape("probe", input.shape(), probe.shape()));
         }
-        let loss = dot(flat(input)?, flat(probe)?)?;
+        let loss = cx.backend().dot(flat(input)?, flat(probe)?)?;
         cx.put("loss", Value::Scalar(loss));
         Ok(())
     }
 }
 
-type Flat<B> = Tensor<(usize,), B>;
-
-fn flat<B: Backend>(value: Value<B>) -> Result<Flat<B>, TensorError> {
-    fn flatten<S: Shape, B: Backend>(x: Tensor<S, B>) -> Result<Flat<B>, TensorError> {
+fn flat<B: Backend>(value: Value<B>) -> Result<Row<B>, TensorError> {
+    fn flatten<S: Shape, B: Backend>(x: Tensor<S, B>) -> Result<Row<B>, TensorError> {
         let len = x.shape().num_elements();
         reshape::<_, _, B>(x, (len,))
     }
@@ -51,10 +48,4 @@ fn flat<B: Backend>(value: Value<B>) -> Result<Flat<B>, TensorError> {
         Value::Scalar(x) => flatten(x),
         text @ Value::Text(_) => Err(wrong_kind("input", "a tensor", &text)),
     }
-}
-
-fn dot<B: Backend>(x: Flat<B>, y: Flat<B>) -> Result<Scalar<B>, TensorError> {
-    // dfdx does not multiply a tensor by itself; times one it is another tensor.
-    let y = y.try_mul(B::Elem::of(1.0)).on_device()?;
-    x.try_mul(y).on_device()?.try_sum::<(), Axis<0>>().on_device()
 }

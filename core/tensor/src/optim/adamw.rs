@@ -73,7 +73,7 @@ impl<B: Backend> AdamW<B> {
             let gradient = gradients.get(&name).ok_or_else(missing)?;
             let step = self.update(lr * factor(&name), parameter.decay);
             if !self.moments.contains_key(&name) {
-                let zeros = || backend.buffer(vec![B::Elem::default(); parameter.value.shape().0]);
+                let zeros = || backend.zeros(parameter.value.shape().0);
                 self.moments.insert(name.clone(), [zeros()?, zeros()?]);
             }
             let [m, v] = self.moments.get_mut(&name).ok_or_else(missing)?;

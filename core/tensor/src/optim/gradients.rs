@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dfdx::prelude::{Device, Dtype, HasShape, ReshapeTo, SplitTape, Storage, TryAdd, TryMul};
+use dfdx::prelude::{Device, Dtype, HasShape, ReshapeTo, SplitTape, Storage};
 
 use crate::{
     backend::Backend,
@@ -10,7 +10,7 @@ use crate::{
     error::{OnDevice, TensorError},
     parameter::Parameters,
     tape::{Grads, Tape},
-    tensor::{Flat, Plain, Scalar, Tensor, constant},
+    tensor::{Flat, Plain, Scalar, Tensor},
     value::{HostTensor, Value},
 };
 
@@ -19,11 +19,7 @@ use crate::{
 /// # Errors
 /// [`TensorError::Device`]
 pub fn weighted_sum<B: Backend>(backend: &B, losses: &[(f64, Scalar<B>)]) -> Result<Scalar<B>, TensorError> {
-    let zero = constant(backend, vec![B::Elem::default()], ())?;
-    losses.iter().try_fold(zero, |sum: Scalar<B>, (weight, loss)| {
-        let weighted = loss.clone().try_mul(B::Elem::of(*weight)).on_device()?;
-        sum.try_add(weighted).on_device()
-    })
+    backend.weighted_sum(losses)
 }
 
 /// Gradients of trainable parameters, by full name.
@@ -164,8 +160,8 @@ impl<B: Backend> ParamGrads<B> {
     /// # Errors
     /// [`TensorError::Device`]
     pub fn norm(&self) -> Result<f64, TensorError> {
-        let squares = self.by_name.values().map(|gradient| self.backend.sum_of_squares(gradient));
-        Ok(squares.sum::<Result<f64, _>>()?.sqrt())
+        let gradients: Vec<&B::Buffer> = self.by_name.values().collect();
+        Ok(self.backend.sums_of_squares(&gradients)?.into_iter().sum::<f64>().sqrt())
     }
 
     /// Scales the gradients down to `max_norm` if their norm is larger. Gives the norm before.

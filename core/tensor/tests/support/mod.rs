@@ -1,4 +1,7 @@
-//! Fixtures, and one call of one module.
+//! Fixtures, one call of one module, and what several test binaries check.
+
+pub mod cases;
+pub mod parity;
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -25,3 +25,18 @@ pub fn linear<B: Backend>(
         }
     }
 }
+
+/// See [`Backend::linear_transposed`].
+pub fn linear_transposed<B: Backend>(
+    backend: &B,
+    x: Matrix<B>,
+    w: Matrix<B>,
+) -> Result<Matrix<B>, TensorError> {
+    let weight = w.try_permute::<(usize, usize), Axes2<1, 0>>().on_device()?;
+    backend.linear(x, weight, None)
+}
+
+/// See [`Backend::matmul`].
+pub fn matmul<B: Backend>(x: Matrix<B>, y: Matrix<B>) -> Result<Matrix<B>, TensorError> {
+    x.try_matmul(y).on_device()
+}

@@ -12,13 +12,15 @@ mod attention;
 mod dense;
 mod loss;
 mod norm;
+mod scalar;
 mod sequence;
 mod sublayer;
 
 pub use activation::{gelu, silu};
 pub use attention::{attention, rotary};
-pub use dense::linear;
+pub use dense::{linear, linear_transposed, matmul};
 pub use loss::{contrastive, cross_entropy};
 pub use norm::{layer_norm, normalize_rows, rms_norm};
-pub use sequence::{add_class_and_positions, embedding, mean_tokens, residual, unfold};
+pub use scalar::{dot, exp_limited, fresh_copy, scale_by, weighted_sum};
+pub use sequence::{add_class_and_positions, embedding, mean_tokens, residual, slice_rows, unfold};
 pub use sublayer::{llama_attention, llama_mlp, vit_attention, vit_mlp};

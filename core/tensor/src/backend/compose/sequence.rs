@@ -1,5 +1,7 @@
 //! What turns images and ids into sequences, and moves rows about.
 
+use std::ops::Range;
+
 use dfdx::prelude::{
     Axes2, Axes6, Axis, BroadcastTo, GatherTo, HasShape, MeanTo, PermuteTo, TensorFromVec, TryAdd,
     TryConcatAlong, TryMul,
@@ -9,7 +11,7 @@ use crate::{
     backend::Backend,
     element::Element,
     error::{OnDevice, TensorError},
-    tensor::{Image, Matrix, Row, Seq, Tensor, Vector, constant, detach, reshape},
+    tensor::{Image, Matrix, Row, Seq, Tensor, Vector, constant, detach, own_copy, reshape},
 };
 
 /// See [`Backend::residual`].
@@ -88,6 +90,12 @@ pub fn add_class_and_positions<B: Backend>(
     let x: Seq<B> = (class, patches).try_concat_along(Axis::<1>).on_device()?;
     let positions = positions.try_broadcast_like::<_, Axis<0>>(&(batch, len + 1, width)).on_device()?;
     x.try_add(positions).on_device()
+}
+
+/// See [`Backend::slice_rows`].
+pub fn slice_rows<B: Backend>(x: Seq<B>, rows: Range<usize>) -> Result<Seq<B>, TensorError> {
+    let &(batch, _, width) = x.shape();
+    own_copy::<_, B>(x)?.try_slice((0..batch, rows, 0..width)).on_device()
 }
 
 /// See [`Backend::mean_tokens`].

@@ -25,18 +25,30 @@ pub(super) fn linear(
     bias: Option<Row<Cpu>>,
 ) -> Result<Matrix<Cpu>, TensorError> {
     let (&(rows, inputs), &(outputs, _)) = (x.shape(), w.shape());
+    let Some(frozen) = backend.frozen.as_ref().filter(|_| inputs > 0) else {
+        return product(backend, x, w, bias);
+    };
+    let (x, w, bias) = (read(x)?, read(w)?, bias.map(read).transpose()?);
+    let tape = merged([Some(&x), Some(&w), bias.as_ref()].into_iter().flatten());
+    let pack = || Layer::Linear(PackedWeights::pack(w.data(), outputs, inputs));
+    let layer = frozen.layer([&w], &tape, pack)?;
+    let Layer::Linear(packed) = &*layer else { unreachable!("the weights are a linear layer's") };
+    let mut out = vec![0.0; rows * outputs];
+    bf16::linear(frozen.engine, x.data(), packed, bias.as_ref().map(Input::data), &mut out);
+    constant(backend, out, (rows, outputs))
+}
+
+/// As [`linear`], in single precision whatever the backend's; `w` need not be a parameter.
+pub(super) fn product(
+    backend: &Cpu,
+    x: Matrix<Cpu>,
+    w: Matrix<Cpu>,
+    bias: Option<Row<Cpu>>,
+) -> Result<Matrix<Cpu>, TensorError> {
+    let (&(rows, inputs), &(outputs, _)) = (x.shape(), w.shape());
     let dims = Dims { rows, inputs, outputs };
     let mut out = vec![0.0; rows * outputs];
     let (x, w) = (read(x)?, read(w)?);
-    if let Some(frozen) = backend.frozen.as_ref().filter(|_| inputs > 0) {
-        let bias = bias.map(read).transpose()?;
-        let tape = merged([Some(&x), Some(&w), bias.as_ref()].into_iter().flatten());
-        let pack = || Layer::Linear(PackedWeights::pack(w.data(), outputs, inputs));
-        let layer = frozen.layer([&w], &tape, pack)?;
-        let Layer::Linear(packed) = &*layer else { unreachable!("the weights are a linear layer's") };
-        bf16::linear(frozen.engine, x.data(), packed, bias.as_ref().map(Input::data), &mut out);
-        return constant(backend, out, (rows, outputs));
-    }
     match bias {
         None => {
             linear::forward(x.data(), w.data(), None, &mut out, dims);
@@ -56,6 +68,24 @@ pub(super) fn linear(
             })
         }
     }
+}
+
+/// See [`crate::Backend::linear_transposed`]. In single precision whatever the backend's.
+pub(super) fn linear_transposed(
+    backend: &Cpu,
+    x: Matrix<Cpu>,
+    w: Matrix<Cpu>,
+) -> Result<Matrix<Cpu>, TensorError> {
+    let (&(rows, inputs), &(_, outputs)) = (x.shape(), w.shape());
+    let dims = Dims { rows, inputs, outputs };
+    let mut out = vec![0.0; rows * outputs];
+    let (x, w) = (read(x)?, read(w)?);
+    linear::forward_transposed(x.data(), w.data(), &mut out, dims);
+    finish(backend, out, (rows, outputs), [x, w], move |grads, dy, [x, w]| {
+        with_gradients(grads, [x, w], |[dx, dw]| {
+            linear::backward_transposed(x.data(), w.data(), dy, dx, dw, dims);
+        })
+    })
 }
 
 /// See [`crate::Backend::gelu`].

@@ -140,6 +140,14 @@ impl Backend for Cpu {
         dense::linear(self, x, w, bias)
     }
 
+    fn linear_transposed(&self, x: Matrix<Self>, w: Matrix<Self>) -> Result<Matrix<Self>, TensorError> {
+        dense::linear_transposed(self, x, w)
+    }
+
+    fn similarities(&self, x: Matrix<Self>, y: Matrix<Self>) -> Result<Matrix<Self>, TensorError> {
+        dense::product(self, x, y, None)
+    }
+
     fn rms_norm(&self, x: Matrix<Self>, w: Row<Self>, eps: f64) -> Result<Matrix<Self>, TensorError> {
         norm::rms(self, x, w, eps)
     }

@@ -5,12 +5,12 @@
 //! renormalisation, as PyTorch's `interpolate` does. All of that is one fixed linear map of the embedding,
 //! so it is applied as a matrix and is differentiable with it.
 
-use dfdx::prelude::{HasShape, TryMatMul};
+use dfdx::prelude::HasShape;
 
 use crate::{
     backend::Backend,
     element::Element,
-    error::{OnDevice, TensorError},
+    error::TensorError,
     tensor::{Matrix, constant},
 };
 
@@ -24,7 +24,7 @@ pub(super) fn resize<B: Backend>(
     let (to, from) = (grid[0] * grid[1] + 1, table.shape().0);
     let map: Vec<B::Elem> = resize_map(native, grid).into_iter().map(B::Elem::of).collect();
     let map: Matrix<B> = constant(backend, map, (to, from))?;
-    map.try_matmul(table).on_device()
+    backend.matmul(map, table)
 }
 
 /// The map as a matrix, `[new positions, old positions]`, class positions first.

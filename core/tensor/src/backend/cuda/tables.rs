@@ -1,0 +1,92 @@
+//! Host data that many layers of one forward pass share, uploaded once: masks and rotary angles.
+
+use std::sync::Arc;
+
+use super::{Cuda, array::Array, driver::Driver};
+use crate::error::TensorError;
+
+/// How many masks, and how many tables of angles, stay.
+const KEPT: usize = 8;
+
+/// What was uploaded last.
+#[derive(Default)]
+pub(super) struct Tables {
+    /// The host's side is kept as well, so that its address cannot come to stand for another mask.
+    masks: Vec<(Arc<[bool]>, Array)>,
+    angles: Vec<(Angles, Array)>,
+}
+
+/// What a table of rotary angles depends on.
+#[derive(Clone, PartialEq)]
+struct Angles {
+    positions: Vec<u32>,
+    half: usize,
+    base: f64,
+}
+
+impl Angles {
+    /// Cosines `[positions, half]`, then sines. Angles are rounded to single precision as in the published
+    /// models; their cosines and sines are not rounded before that.
+    fn table(&self) -> Vec<f32> {
+        let exponent = |i: usize| -(i as f64) / self.half as f64;
+        let frequency = |i: usize| libm::pow(f64::from(self.base as f32), exponent(i)) as f32;
+        let frequencies: Vec<f32> = (0..self.half).map(frequency).collect();
+        let table = |f: fn(f64) -> f64| {
+            let angles = self.positions.iter().flat_map(|&position| {
+                frequencies.iter().map(move |&frequency| f64::from(position as f32 * frequency))
+            });
+            angles.map(|angle| f(angle) as f32).collect::<Vec<_>>()
+        };
+        [table(libm::cos), table(libm::sin)].concat()
+    }
+}
+
+impl Tables {
+    fn mask(&mut self, driver: &Driver, mask: &Arc<[bool]>) -> Result<Array, TensorError> {
+        if let Some((_, array)) = self.masks.iter().find(|(known, _)| Arc::ptr_eq(known, mask)) {
+            return Ok(array.clone());
+        }
+        let array = Array::upload(driver, mask)?;
+        push(&mut self.masks, (mask.clone(), array.clone()));
+        Ok(array)
+    }
+
+    fn angles(&mut self, driver: &Driver, wanted: Angles) -> Result<Array, TensorError> {
+        if let Some((_, array)) = self.angles.iter().find(|(known, _)| *known == wanted) {
+            return Ok(array.clone());
+        }
+        let array = Array::upload(driver, &wanted.table())?;
+        push(&mut self.angles, (wanted, array.clone()));
+        Ok(array)
+    }
+}
+
+/// Adds an entry, and drops the oldest beyond [`KEPT`].
+fn push<T>(entries: &mut Vec<T>, entry: T) {
+    if entries.len() == KEPT {
+        entries.remove(0);
+    }
+    entries.push(entry);
+}
+
+impl Cuda {
+    /// A mask as one byte for each element.
+    ///
+    /// # Errors
+    /// [`TensorError::Device`], here and below.
+    pub(super) fn mask(&self, mask: &Arc<[bool]>) -> Result<Array, TensorError> {
+        self.tables().mask(self.driver(), mask)
+    }
+
+    /// Cosines, then sines, of rotary angles, `[positions, half]` each.
+    pub(super) fn angles(&self, positions: &[u32], half: usize, base: f64) -> Result<Array, TensorError> {
+        let wanted = Angles { positions: positions.to_vec(), half, base };
+        self.tables().angles(self.driver(), wanted)
+    }
+
+    /// Numbers in single precision.
+    pub(super) fn factors(&self, factors: &[f64]) -> Result<Array, TensorError> {
+        let factors: Vec<f32> = factors.iter().map(|&factor| factor as f32).collect();
+        Array::upload(self.driver(), &factors)
+    }
+}
