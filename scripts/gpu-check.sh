@@ -1,0 +1,48 @@
+#!/bin/sh
+# Checks heddle on the GPU of this machine and measures it, in one command and under eight minutes.
+#
+#   scripts/build-cuda.sh && scripts/gpu-check.sh          (the two may run on different machines: carry target/cuda)
+#
+# 1. every operation, module, loss and optimiser step against the CPU, in f32, tf32, bf16 and f16
+# 2. the quickstart's smoke run on the GPU
+# 3. InternViT-6B forward at 224 pixels, random weights, bf16, batch 1 and 128, and the same in PyTorch (SDPA) where
+#    PyTorch is installed
+#
+# The driver's libcuda has to be there; libnvrtc, libcublas and libcublasLt of the CUDA version that build-cuda.sh was
+# told are taken from a toolkit or from Python's nvidia-* packages. The report goes to standard output.
+set -u
+cd "$(dirname "$0")/.."
+built=${CARGO_TARGET_DIR:-target}/cuda
+python=${PYTHON:-python3}
+[ -x "$built/heddle" ] && [ -x "$built/check" ] || { echo "run scripts/build-cuda.sh first" >&2; exit 1; }
+
+wheels=$("$python" -c 'import glob, os, sys
+print(":".join(sorted({os.path.dirname(p) for d in sys.path if d for p in glob.glob(d + "/nvidia/*/lib/lib*.so*")})))' \
+    2>/dev/null || true)
+toolkit=${CUDA_PATH:-/usr/local/cuda}
+export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$wheels:$toolkit/lib64:/usr/local/nvidia/lib64"
+missing=$(ldd "$built/heddle" | grep 'not found' || true)
+[ -z "$missing" ] || { echo "libraries are missing:"; echo "$missing"; exit 1; } >&2
+
+status=0
+step() { printf '\n== %s (%s s)\n' "$1" "$(($(date +%s) - started))"; }
+started=$(date +%s)
+
+step 'device'
+nvidia-smi --query-gpu=name,driver_version,compute_cap,memory.total --format=csv,noheader 2>/dev/null || echo unknown
+
+step 'correctness against the CPU'
+(cd core/tensor && timeout 180 "$OLDPWD/$built/check") || status=1
+
+step 'quickstart, smoke setting, on the GPU'
+home=$(mktemp -d)
+timeout 90 "$built/heddle" run experiments/quickstart.toml --home "$home" -S params.steps=30 -S run.device=cuda:0 \
+    --quiet || status=1
+rm -rf "$home"
+
+step 'InternViT-6B, 224 pixels, random weights'
+(cd core/tensor && timeout 120 "$OLDPWD/$built/check" --ignored --nocapture speed) || status=1
+timeout 120 "$python" benches/peers/internvit_6b.py || echo 'no PyTorch with CUDA here: no ratio'
+
+step 'done'
+exit $status
