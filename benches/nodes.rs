@@ -9,7 +9,7 @@
 //! | `vit-forward-bf16` | frozen, bf16, where the processor has `avx512_bf16` |
 //!
 //! Each measurement is a process of its own, heddle's (this binary with `--worker`) and the peer's
-//! (`benches/peers/nodes.py`, eager and `torch.compile`), by turns; the best of each counts. A process prints its seconds
+//! (`benches/peers/nodes.py`, eager and `torch.compile`), by turns, twice (compiled once); the best of each counts. A process prints its seconds
 //! a call and how far its memory grew from before the model was made. Without PyTorch only heddle's side is printed.
 //! `PYTHON` names the interpreter; `COMPILE=0` leaves out `torch.compile`.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
@@ -26,8 +26,9 @@ use heddle_tensor::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const NAMES: [&str; 5] = ["vit-forward", "vit-step", "vit-step-checkpoint", "llama-forward", "llama-step"];
-const ROUNDS: usize = 3;
+const NAMES: [&str; 6] =
+    ["vit-forward", "vit-forward-bf16", "vit-step", "vit-step-checkpoint", "llama-forward", "llama-step"];
+const ROUNDS: usize = 2;
 
 /// One process' result.
 #[derive(Clone, Copy)]
@@ -64,10 +65,11 @@ fn processor() -> String {
 fn compare(name: &str, threads: usize) {
     let (mut ours, mut eager, mut compiled, mut peak) = (None, None, None, None);
     let compile = std::env::var("COMPILE").as_deref() != Ok("0");
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         ours = best(ours, this(name, threads));
         eager = best(eager, torch(name, threads, "eager"));
-        if compile && eager.is_some() {
+        // Compiling takes most of a minute.
+        if compile && round == 0 && eager.is_some() {
             compiled = best(compiled, torch(name, threads, "compile"));
         }
         peak = best(peak, this("gemm", threads));
@@ -152,6 +154,10 @@ fn work(name: &str) -> Measured {
     let seconds = match name {
         "gemm" => gemm(),
         "vit-forward" => forward(&Cpu::default(), &vit(), "image", "tokens", image),
+        "vit-forward-bf16" => match Cpu::bf16() {
+            Some(backend) => forward(&backend, &vit(), "image", "tokens", image),
+            None => panic!("this processor has no avx512_bf16"),
+        },
         "vit-step" => step(&vit(), "image", "tokens", image),
         "vit-step-checkpoint" => step(&InternVit { checkpoint: true, ..vit() }, "image", "tokens", image),
         "llama-forward" => forward(&Cpu::default(), &llama(), "text", "hidden", text),
@@ -169,13 +175,13 @@ fn memory(field: &str) -> f64 {
     kib.unwrap_or(0.0) / 1024.0
 }
 
-/// Seconds a call, the best of some after warming up, within about ten seconds.
+/// Seconds a call, the best of some after warming up, within about five seconds.
 fn time(mut call: impl FnMut()) -> f64 {
     let start = Instant::now();
     call();
     call();
     let (mut best, mut calls) = (f64::INFINITY, 0);
-    while calls < 5 || (calls < 200 && start.elapsed().as_secs_f64() < 8.0) {
+    while calls < 5 || (calls < 200 && start.elapsed().as_secs_f64() < 5.0) {
         let start = Instant::now();
         call();
         best = best.min(start.elapsed().as_secs_f64());

@@ -6,8 +6,8 @@
 #
 # Nothing of CUDA is compiled here: heddle's kernels are compiled for the GPU at hand when they are first used (NVRTC),
 # and dfdx's own are never launched, so that its `ci-check` switch may leave them out. The linker only has to learn the
-# names of four libraries; where they are not installed, it gets stubs made from cudarc's declarations. At run time the
-# real ones have to be found: libcuda (the driver), libnvrtc, libcublas, libcublasLt (a toolkit, or the PyPI packages
+# names of four libraries, from stubs made of cudarc's declarations. At run time the real ones have to be found, also to
+# compute on the processor: libcuda (the driver), libnvrtc, libcublas, libcublasLt (a toolkit, or the PyPI packages
 # nvidia-cuda-nvrtc and nvidia-cublas; see scripts/gpu-check.sh).
 set -eu
 cd "$(dirname "$0")/.."
@@ -18,6 +18,7 @@ stubs=$(cd "$target/cuda/stubs" && pwd)
 
 # What cudarc declares, and where its sources are.
 cudarc=$(cargo metadata --format-version 1 --locked | grep -o '"manifest_path":"[^"]*/cudarc-[^"]*"' | cut -d'"' -f4)
+[ -n "$cudarc" ] || { echo "cargo metadata does not know of cudarc" >&2; exit 1; }
 bindings=$(dirname "$cudarc")/src
 
 # A library with the right names and no code: its name, its soname, the sources that declare its functions.
@@ -39,8 +40,10 @@ binary() {
         -C link-arg=-lcuda -C link-arg=-lnvrtc -C link-arg=-lcublas -C link-arg=-lcublasLt |
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1
 }
-heddle=$(binary -p heddle --bin heddle --features cuda,dfdx/ci-check)
-check=$(binary -p heddle-tensor --test cuda --features cuda,dfdx/ci-check)
+heddle=$(binary -p heddle --bin heddle --features cuda)
+[ -n "$heddle" ] || { echo "heddle did not build" >&2; exit 1; }
+check=$(binary -p heddle-tensor --test cuda --features cuda)
+[ -n "$check" ] || { echo "the GPU's tests did not build" >&2; exit 1; }
 strip -o "$target/cuda/heddle" "$heddle"
 strip -o "$target/cuda/check" "$check"
 echo "built $target/cuda/heddle and $target/cuda/check for CUDA $major"

@@ -21,6 +21,8 @@ pub struct Need {
     pub precision: Precision,
     /// Whether it needs gradients.
     pub learns: bool,
+    /// Records a pass, where that is in no key.
+    pub batch: usize,
 }
 
 /// A device or precision that this build or this machine does not have.
@@ -33,9 +35,7 @@ pub enum DeviceError {
     #[cfg(not(feature = "cuda"))]
     NotBuilt(usize),
     /// A precision that the processor has no instructions for.
-    #[error(
-        "precision `{precision}` needs {needs}; use `f32`, or a GPU (`device = \"cuda:0\"` under `[run]`)"
-    )]
+    #[error("precision `{precision}` needs {needs}")]
     Precision {
         /// What was asked for.
         precision: Precision,
@@ -57,7 +57,7 @@ pub enum Opened {
 }
 
 /// The device of a run, from `[run] device`. A named GPU is opened when it is needed, so that a machine without one
-/// can plan.
+/// can plan (with a build for processors, or with CUDA's libraries in place).
 pub fn choose(device: Device) -> Compute {
     match device {
         Device::Cpu => Compute::Cpu,
@@ -81,11 +81,13 @@ fn automatic() -> Compute {
 
 impl Compute {
     /// What enters cache keys of nodes that compute on tensors: device class and generation of its kernels; the
-    /// precision is the nodes' own. Raise the number when a kernel's results change.
-    pub fn numerics(self) -> &'static str {
+    /// precision is the nodes' own. Raise the number when a kernel's results change. On a GPU, cuBLAS chooses the order
+    /// of its sums by the number of rows, so that the batch counts as well.
+    pub fn numerics(self, need: Need) -> String {
         match self {
-            Self::Cpu => "cpu 2",
-            Self::Cuda(_) => "cuda 1",
+            Self::Cpu => "cpu 2".to_owned(),
+            Self::Cuda(_) if need.learns => "cuda 1".to_owned(),
+            Self::Cuda(_) => format!("cuda 1, batches of {}", need.batch),
         }
     }
 

@@ -208,7 +208,7 @@ impl Project {
                 kind: node.kind.name.to_owned(),
                 version: node.kind.version,
                 config: node.canonical.clone(),
-                numerics: model.is_some().then(|| compute.numerics().to_owned()),
+                numerics: node.spec.need().map(|need| compute.numerics(need)),
                 model,
                 seed: node.spec.uses_seed().then_some(self.experiment.seed),
                 files,

@@ -12,21 +12,20 @@ use crate::{
     tensor::Seq,
 };
 
-/// `block(backend, x, weights)`, of which only `x` stays in memory for the backward pass. `tape` is the tape that the
-/// weights were read through.
+/// `block(backend, x, weights)`, of which only `x` stays in memory for the backward pass. Where neither `x` nor a
+/// weight is on a tape, nothing is recorded.
 ///
 /// # Errors
 /// What `block` returns, now or in the backward pass.
 pub fn checkpoint<B: Backend, W: Weights<B> + 'static>(
     backend: &B,
-    tape: &Tape<B>,
     x: Seq<B>,
     weights: W,
     block: impl Fn(&B, Seq<B>, W) -> Result<Seq<B>, TensorError> + 'static,
 ) -> Result<Seq<B>, TensorError> {
     let off = Tape::off();
     let (out, _) = block(backend, x.with_tape(&off), weights.with_tape(&off))?.split_tape();
-    let mut tape = x.clone().split_tape().1.merge(tape.clone());
+    let mut tape = x.tape().merge(weights.tape());
     if tape.is_on() {
         let (backend, of_out) = (backend.clone(), out.clone());
         tape.push(move |grads| {

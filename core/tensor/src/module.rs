@@ -190,11 +190,6 @@ impl<'a, B: Backend> Forward<'a, B> {
         self.backend
     }
 
-    /// The tape that trainable parameters are read through.
-    pub fn tape(&self) -> &Tape<B> {
-        &self.tape
-    }
-
     /// Training or not.
     pub fn mode(&self) -> Mode {
         self.mode

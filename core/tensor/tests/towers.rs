@@ -115,6 +115,29 @@ fn llama_is_the_same_fused_and_composed() {
     );
 }
 
+/// A tower whose weights are frozen records nothing for a constant input, checkpointed or not.
+#[test]
+fn a_frozen_tower_records_nothing_when_checkpointed() {
+    let backend = Cpu::default();
+    let cases: [(Box<dyn DynModule>, _, Value<Cpu>); 2] = [
+        (Box::new(vit(true)), ("image", "tokens"), image(&backend, &Tape::off())),
+        (Box::new(llama(true)), ("text", "hidden"), text(&backend, &Tape::off())),
+    ];
+    for (module, (port, output), input) in cases {
+        let specs = module.parameters().into_iter().map(|spec| (spec.name.clone(), spec));
+        let mut parameters = Parameters::init(specs, 5, &backend).unwrap();
+        parameters.set_trainable(|_| false);
+        let tape = Tape::new();
+        let mut cx = Forward::new(&backend, parameters.scope(""), Mode::Train, 7).with_tape(&tape);
+        cx = cx.input(port, input).want(output);
+        backend.run(&*module, &mut cx).unwrap();
+        let Some((_, Value::Sequence(states))) = cx.take_outputs().unwrap().pop_first() else {
+            unreachable!()
+        };
+        assert!(!dfdx::prelude::SplitTape::split_tape(states).1.is_on());
+    }
+}
+
 #[test]
 fn checkpointing_does_not_change_a_bit() {
     let bits = |all: Vec<(String, Vec<f32>)>| -> Vec<(String, Vec<u32>)> {

@@ -10,7 +10,7 @@
 //! | `config` | every parameter of the node, defaults written out | a default that is spelt out must hit |
 //! | `model` | the canonical model graph: kinds, versions, parameters, edges | structure decides the bits |
 //! | `seed` | the experiment's seed, for kinds that draw random numbers | other draws, other bytes |
-//! | `numerics` | device class, element type, kernel generation, for kinds that compute on tensors | rounding |
+//! | `numerics` | device class and kernel generation (on a GPU also the batch), for kinds that compute on tensors | rounding |
 //! | `files` | BLAKE3 of every file that the node reads itself; its name (without folders) for kinds that read it, as a shard's name gives its records' split | bytes, not paths |
 //! | `inputs` | per port, in order: digest of the artifact, and the label and part under which it is used | content, not names |
 //!
@@ -221,7 +221,7 @@ mod tests {
             config: json!({ "lr": 0.001, "betas": [0.9, 0.98], "groups": [{ "name": "a" }] }),
             model: None,
             seed: Some(7),
-            numerics: Some("cpu f32".into()),
+            numerics: Some("cpu 2".into()),
             files: BTreeMap::from([(
                 "shards".to_owned(),
                 vec![FileKey { digest: Digest::of(b"x"), name: None }],
@@ -249,7 +249,7 @@ mod tests {
             |p| p.config["lr"] = json!(0.002),
             |p| p.model = Some(json!({})),
             |p| p.seed = None,
-            |p| p.numerics = Some("cuda f32".into()),
+            |p| p.numerics = Some("cuda 1".into()),
             |p| p.files.clear(),
             |p| p.files.get_mut("shards").expect("is there")[0].name = Some("val-0000.tar".into()),
             |p| p.inputs.get_mut("records").expect("is there")[0].part = Some("vit".into()),

@@ -5,7 +5,10 @@ use std::{
     path::Path,
 };
 
-use heddle_graph::graph::{Class, Source};
+use heddle_graph::{
+    config::Device,
+    graph::{Class, Source},
+};
 use heddle_tensor::{
     Backend, CpuF64, HostTensor, Mode, Parameters, Tape, Tokens, Value, backward_with,
     parameter::{WeightsFile, to_safetensors},
@@ -30,6 +33,9 @@ type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 /// Runs the command.
 pub fn run(options: &ApplyOptions) -> Result<Exit, Failure> {
     let model = project::load_model(&options.graph, &options.set)?;
+    if options.precision == Precision::F64 && matches!(options.device, Device::Cuda(_)) {
+        return Err(Failure::Other("f64 is computed on the processor: leave out `--device`".into()));
+    }
     let pool =
         device::pool(options.threads.map(usize::from)).map_err(|error| Failure::Other(error.to_string()))?;
     let tensors = pool.install(|| match need(options) {
@@ -55,7 +61,7 @@ fn need(options: &ApplyOptions) -> Option<Need> {
         Precision::Bf16 => heddle_tensor::Precision::Bf16,
         Precision::F16 => heddle_tensor::Precision::F16,
     };
-    Some(Need { precision, learns: options.grad.is_some() })
+    Some(Need { precision, learns: options.grad.is_some(), batch: 0 })
 }
 
 fn apply<B: Backend>(options: &ApplyOptions, model: &ModelGraph, backend: B) -> Result<Tensors, Failure> {

@@ -59,10 +59,12 @@ pub enum Failure {
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// The device cannot do what a node asks.
-    #[error("node `{node}`: {reason}; nothing was run")]
+    #[error("node `{node}`: {reason}; the device is `{device}` (`[run] device`), and nothing was run")]
     Refused {
         /// The node.
         node: String,
+        /// The device of the run.
+        device: String,
         /// What is missing.
         reason: DeviceError,
     },

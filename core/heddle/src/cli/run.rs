@@ -35,7 +35,9 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
     let forced = project.forced(&wanted, &target.force)?;
     let plan = plan::build(&facts, &wanted, &forced, &store);
     output::note(&explain::summary(&plan));
-    check_memory(&project, &plan)?;
+    if compute == device::Compute::Cpu {
+        check_memory(&project, &plan)?;
+    }
     check_device(&project, &plan, compute)?;
 
     let threads = options.threads.map(usize::from).or(settings.threads);
@@ -129,7 +131,8 @@ fn check_device(project: &Project, plan: &plan::Plan, compute: device::Compute) 
     for (id, node) in project.graph.ids().zip(&plan.nodes) {
         let Some(need) = project.graph.node(id).spec.need() else { continue };
         if matches!(node.action, plan::Action::Run { .. }) && !checked.contains(&need) {
-            let refused = |reason| Failure::Refused { node: node.name.clone(), reason };
+            let refused =
+                |reason| Failure::Refused { node: node.name.clone(), device: compute.to_string(), reason };
             compute.open(need).map_err(refused)?;
             checked.push(need);
         }

@@ -96,21 +96,21 @@ impl Node for Export {
     }
 
     fn need(&self) -> Option<Need> {
-        Some(Need { precision: self.precision, learns: false })
+        Some(Need { precision: self.precision, learns: false, batch: self.batch })
     }
 
     fn memory_bytes(&self) -> u64 {
         let Some(graph) = &self.graph else { return 0 };
         let nodes = graph.output(&self.output).map(|(source, _)| needed(graph, &source)).unwrap_or_default();
-        4 * graph.count_parameters(|parameter| nodes.contains(&parameter.node))
+        precision::bytes(self.precision) * graph.count_parameters(|parameter| nodes.contains(&parameter.node))
     }
 
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
         let graph = self.graph.clone().ok_or_else(no_graph)?;
         let records = Records::read(cx.input("records")?)?;
         let shards = cx.library.shards(&records.manifest)?;
-        let opened = cx.compute.open(Need { precision: self.precision, learns: false })?;
-        let (rows, skipped) = on_backend!(opened, |backend| {
+        let need = Need { precision: self.precision, learns: false, batch: self.batch };
+        let (rows, skipped) = on_backend!(cx.compute.open(need)?, |backend| {
             let tower = Tower::load(graph, &self.output, cx.input("weights")?, backend)?;
             tower.images(cx, &records, &shards, self.batch)?
         });

@@ -17,3 +17,8 @@ pub fn read(r: &mut Reader<'_>) -> Precision {
     )
     .or("f32")
 }
+
+/// Bytes that a frozen parameter takes: in bf16 the processor keeps the original beside the packed copy.
+pub fn bytes(precision: Precision) -> u64 {
+    if precision == Precision::Bf16 { 6 } else { 4 }
+}

@@ -1,6 +1,6 @@
 //! What the operations on whole sub-layers take: their weights, as tensors with tapes.
 
-use dfdx::prelude::{PutTape, Shape, SplitTape};
+use dfdx::prelude::{Merge, PutTape, Shape, SplitTape};
 
 use crate::{
     backend::Backend,
@@ -103,6 +103,9 @@ pub trait Weights<B: Backend>: Sized {
     /// The same weights, those that were on a tape now on `tape`; constants stay constants.
     #[must_use]
     fn with_tape(&self, tape: &Tape<B>) -> Self;
+
+    /// The tape that the weights are on, off if all are constants.
+    fn tape(&self) -> Tape<B>;
 }
 
 impl<S: Shape, B: Backend> Weights<B> for Tensor<S, B> {
@@ -110,11 +113,19 @@ impl<S: Shape, B: Backend> Weights<B> for Tensor<S, B> {
         let (tensor, old) = self.clone().split_tape();
         tensor.put_tape(if old.is_on() { tape.clone() } else { old })
     }
+
+    fn tape(&self) -> Tape<B> {
+        self.clone().split_tape().1
+    }
 }
 
 impl<B: Backend, T: Weights<B>> Weights<B> for Option<T> {
     fn with_tape(&self, tape: &Tape<B>) -> Self {
         self.as_ref().map(|weights| weights.with_tape(tape))
+    }
+
+    fn tape(&self) -> Tape<B> {
+        self.as_ref().map_or(Tape::off(), Weights::tape)
     }
 }
 
@@ -124,6 +135,10 @@ macro_rules! weights {
         impl<B: Backend> Weights<B> for $name<B> {
             fn with_tape(&self, tape: &Tape<B>) -> Self {
                 Self { $($weights: self.$weights.with_tape(tape),)* $($rest: self.$rest,)* }
+            }
+
+            fn tape(&self) -> Tape<B> {
+                Tape::off()$(.merge(self.$weights.tape()))*
             }
         }
     )*};

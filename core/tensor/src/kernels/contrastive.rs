@@ -6,7 +6,7 @@
 
 use super::cross_entropy::{self, Options};
 use super::math::dot;
-use super::matmul::{Matrix, MatrixMut, Threads, Write, product};
+use super::matmul::{Matrix, MatrixMut, Write, product};
 use super::simd::multiversion;
 
 /// What [`forward`] keeps for [`backward`].
@@ -67,16 +67,16 @@ pub fn backward(saved: &Saved, image: &[f32], text: &[f32], upstream: f32, grads
     let logits = Matrix::new(&logits, pairs, pairs);
     if let Some(dimage) = grads.image {
         let out = MatrixMut::new(dimage, pairs, width);
-        product(saved.scale, logits, Matrix::new(text, pairs, width), out, Write::Add, Threads::Pool);
+        product(saved.scale, logits, Matrix::new(text, pairs, width), out, Write::Add);
     }
     if let Some(dtext) = grads.text {
         let out = MatrixMut::new(dtext, pairs, width);
-        product(saved.scale, logits.t(), Matrix::new(image, pairs, width), out, Write::Add, Threads::Pool);
+        product(saved.scale, logits.t(), Matrix::new(image, pairs, width), out, Write::Add);
     }
     if let Some(dscale) = grads.scale {
         let mut pull = vec![0.0; image.len()];
         let out = MatrixMut::new(&mut pull, pairs, width);
-        product(1.0, logits, Matrix::new(text, pairs, width), out, Write::Overwrite, Threads::Pool);
+        product(1.0, logits, Matrix::new(text, pairs, width), out, Write::Overwrite);
         *dscale += inner(image, &pull);
     }
 }
@@ -85,7 +85,7 @@ fn side(queries: &[f32], keys: &[f32], width: usize, scale: f32, smoothing: f32)
     let pairs = queries.len() / width;
     let (mut logits, mut lse, mut losses) = (vec![0.0; pairs * pairs], vec![0.0; pairs], vec![0.0; pairs]);
     let (a, b) = (Matrix::new(queries, pairs, width), Matrix::new(keys, pairs, width).t());
-    product(scale, a, b, MatrixMut::new(&mut logits, pairs, pairs), Write::Overwrite, Threads::Pool);
+    product(scale, a, b, MatrixMut::new(&mut logits, pairs, pairs), Write::Overwrite);
     let loss = if pairs == 0 {
         0.0
     } else {

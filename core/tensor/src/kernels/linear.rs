@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::matmul::{Matrix, MatrixMut, Threads, Write, product};
+use super::matmul::{Matrix, MatrixMut, Write, product};
 use super::packed::Packed;
 use super::simd::multiversion;
 use super::split::add_column_sums;
@@ -98,8 +98,11 @@ pub fn backward_transposed(
 
 /// `out = x b` or `out += x b` on the pool, tile by tile: `x: [R, K]`, `b: [K, N]`, `out: [R, N]`.
 fn tiles(x: &[f32], b: &Packed, out: &mut [f32], [depth, columns]: [usize; 2], write: Write) {
-    if out.is_empty() {
-        return;
+    if out.is_empty() || depth == 0 {
+        // A sum of nothing.
+        return if write == Write::Overwrite {
+            out.fill(0.0)
+        };
     }
     assert_eq!(out.len() / columns * depth, x.len());
     out.par_chunks_mut(TILE * columns).enumerate().for_each(|(tile, out)| {
@@ -114,7 +117,7 @@ fn tiles(x: &[f32], b: &Packed, out: &mut [f32], [depth, columns]: [usize; 2], w
 pub fn weight_gradient(x: &[f32], dy: &[f32], dw: &mut [f32], write: Write, dims: Dims) {
     let Dims { rows, inputs, outputs } = dims;
     let (dy_t, x) = (Matrix::new(dy, rows, outputs).t(), Matrix::new(x, rows, inputs));
-    product(1.0, dy_t, x, MatrixMut::new(dw, outputs, inputs), write, Threads::Pool);
+    product(1.0, dy_t, x, MatrixMut::new(dw, outputs, inputs), write);
 }
 
 /// `db += sum over rows of dy`.
@@ -154,7 +157,7 @@ mod tests {
 
     #[test]
     fn forward_and_gradients_agree_with_f64() {
-        for (rows, inputs, outputs) in [(1, 1, 1), (1, 9, 5), (3, 5, 7), (6, 17, 9), (2, 4, 65)] {
+        for (rows, inputs, outputs) in [(1, 1, 1), (4, 0, 3), (1, 9, 5), (3, 5, 7), (6, 17, 9), (2, 4, 65)] {
             let dims = Dims { rows, inputs, outputs };
             let (x, w) = (random(rows * inputs, 1), random(outputs * inputs, 2));
             let (b, dy) = (random(outputs, 3), random(rows * outputs, 4));

@@ -72,19 +72,6 @@ pub enum Write {
     Add,
 }
 
-/// Who computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Threads {
-    /// The calling thread alone; for products inside a task.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "attention, the last such task, has products of its own")
-    )]
-    One,
-    /// rayon's current pool.
-    Pool,
-}
-
 /// `out = scale a b` or `out += scale a b`.
 ///
 /// # Shapes
@@ -92,12 +79,9 @@ pub enum Threads {
 ///
 /// The bits do not depend on the size of the pool. They may depend on `m`; where a row's must not, see
 /// [`super::packed`].
-pub fn product(scale: f32, a: Matrix<'_>, b: Matrix<'_>, out: MatrixMut<'_>, write: Write, threads: Threads) {
+pub fn product(scale: f32, a: Matrix<'_>, b: Matrix<'_>, out: MatrixMut<'_>, write: Write) {
     assert!(a.cols == b.rows && a.rows == out.rows && b.cols == out.cols, "shapes of a product agree");
-    let parallelism = match threads {
-        Threads::One => gemm::Parallelism::None,
-        Threads::Pool => gemm::Parallelism::Rayon(rayon::current_num_threads()),
-    };
+    let parallelism = gemm::Parallelism::Rayon(rayon::current_num_threads());
     // SAFETY: the views were checked against their slices when they were made, `out` is exclusive by its
     // borrow, and the shapes agree.
     unsafe {
@@ -143,17 +127,10 @@ mod tests {
             let exact = naive(&to_f64(&a), &to_f64(&b), m, k, n);
             let mut out = vec![f32::NAN; m * n];
             let target = MatrixMut::new(&mut out, m, n);
-            product(
-                1.0,
-                Matrix::new(&a, m, k),
-                Matrix::new(&b, k, n),
-                target,
-                Write::Overwrite,
-                Threads::Pool,
-            );
+            product(1.0, Matrix::new(&a, m, k), Matrix::new(&b, k, n), target, Write::Overwrite);
             assert_close(&out, &exact, 1e-5);
             let target = MatrixMut::new(&mut out, m, n);
-            product(2.0, Matrix::new(&a, m, k), Matrix::new(&b, k, n), target, Write::Add, Threads::One);
+            product(2.0, Matrix::new(&a, m, k), Matrix::new(&b, k, n), target, Write::Add);
             assert_close(&out, &exact.iter().map(|v| 3.0 * v).collect::<Vec<_>>(), 1e-5);
         }
     }
@@ -168,7 +145,7 @@ mod tests {
         let mut out = vec![0.0; m * n];
         let target = MatrixMut::new(&mut out, m, n);
         let (a, b) = (Matrix::new(&a, k, m).t(), Matrix::strided(&b, k, n, stride));
-        product(1.0, a, b, target, Write::Overwrite, Threads::One);
+        product(1.0, a, b, target, Write::Overwrite);
         assert_close(&out, &exact, 1e-5);
     }
 }

@@ -25,6 +25,15 @@ struct Shelf {
     most_lent: usize,
 }
 
+impl Shelf {
+    /// Frees what has lain idle longest until idle and lent together are no more than was lent at most.
+    fn trim(&mut self) {
+        while self.idle_elements + self.lent > self.most_lent && !self.idle.is_empty() {
+            self.idle_elements -= self.idle.remove(0).len();
+        }
+    }
+}
+
 static SHELF: Mutex<Shelf> = Mutex::new(Shelf { idle: Vec::new(), idle_elements: 0, lent: 0, most_lent: 0 });
 
 /// A buffer of `len` arbitrary numbers.
@@ -33,10 +42,11 @@ pub fn lease(len: usize) -> Lease {
     // The tightest fit, if it wastes no more than half of itself.
     let fits = |data: &Vec<f32>| data.len() >= len && data.len() / 2 <= len;
     let best = (0..shelf.idle.len()).filter(|&i| fits(&shelf.idle[i])).min_by_key(|&i| shelf.idle[i].len());
-    let found = best.map(|i| shelf.idle.swap_remove(i));
+    let found = best.map(|i| shelf.idle.remove(i));
     shelf.idle_elements -= found.as_ref().map_or(0, Vec::len);
     shelf.lent += found.as_ref().map_or(len, Vec::len);
     shelf.most_lent = shelf.most_lent.max(shelf.lent);
+    shelf.trim();
     drop(shelf);
     Lease { data: found.unwrap_or_else(|| vec![0.0; len]), len }
 }
@@ -53,11 +63,9 @@ impl Drop for Lease {
         let data = std::mem::take(&mut self.data);
         let mut shelf = SHELF.lock().unwrap_or_else(PoisonError::into_inner);
         shelf.lent -= data.len();
-        // What lies idle and what is lent stay together below what was lent at most.
-        if shelf.idle_elements + shelf.lent + data.len() <= shelf.most_lent {
-            shelf.idle_elements += data.len();
-            shelf.idle.push(data);
-        }
+        shelf.idle_elements += data.len();
+        shelf.idle.push(data);
+        shelf.trim();
     }
 }
 

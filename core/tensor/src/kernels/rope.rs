@@ -56,6 +56,16 @@ pub fn apply(x: &mut [f32], positions: &[u32], layout: &Layout, direction: Direc
     });
 }
 
+/// Cosines and sines `[positions, half]` of `position / base^(i / half)`.
+///
+/// Angles are rounded to `f32` as in the published models; their cosines and sines are not rounded before that.
+pub fn angles(positions: &[u32], half: usize, base: f32) -> [Vec<f32>; 2] {
+    let frequency = |i: usize| libm::pow(f64::from(base), -(i as f64) / half as f64) as f32;
+    let frequencies: Vec<f32> = (0..half).map(frequency).collect();
+    let angles = || positions.iter().flat_map(|p| frequencies.iter().map(|f| f64::from(*p as f32 * *f)));
+    [libm::cos, libm::sin].map(|f| angles().map(|angle| f(angle) as f32).collect())
+}
+
 /// Cosines and sines of every distinct position.
 struct Table {
     distinct: Vec<u32>,
@@ -70,16 +80,9 @@ impl Table {
         distinct.sort_unstable();
         distinct.dedup();
         let half = layout.head_dim / 2;
-        let sign = if direction == Direction::Forward { 1.0 } else { -1.0 };
-        let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        for position in &distinct {
-            for i in 0..half {
-                let exponent = -2.0 * i as f64 / layout.head_dim as f64;
-                let frequency = libm::pow(f64::from(layout.base), exponent) as f32;
-                let angle = f64::from(*position as f32 * frequency);
-                cos.push(libm::cos(angle) as f32);
-                sin.push((sign * libm::sin(angle)) as f32);
-            }
+        let [cos, mut sin] = angles(&distinct, half, layout.base);
+        if direction == Direction::Inverse {
+            sin.iter_mut().for_each(|sin| *sin = -*sin);
         }
         Self { distinct, half, cos, sin }
     }

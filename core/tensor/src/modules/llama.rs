@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dfdx::prelude::HasShape;
+use dfdx::prelude::{HasShape, Merge};
 
 use crate::{
     backend::{Backend, LlamaAttention, LlamaMlp, RmsNorm, Weights},
@@ -25,6 +25,10 @@ struct Layer<B: Backend> {
 impl<B: Backend> Weights<B> for Layer<B> {
     fn with_tape(&self, tape: &Tape<B>) -> Self {
         Self { attention: self.attention.with_tape(tape), mlp: self.mlp.with_tape(tape) }
+    }
+
+    fn tape(&self) -> Tape<B> {
+        self.attention.tape().merge(self.mlp.tape())
     }
 }
 
@@ -106,7 +110,7 @@ impl Llama {
             backend.llama_mlp(x, layer.mlp)
         };
         match self.checkpoint {
-            true => checkpoint(cx.backend(), cx.tape(), x, layer, run),
+            true => checkpoint(cx.backend(), x, layer, run),
             false => run(cx.backend(), x, layer),
         }
     }

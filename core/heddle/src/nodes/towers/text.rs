@@ -93,12 +93,12 @@ impl TextSide {
     pub fn memory_bytes(&self) -> u64 {
         let Some(graph) = &self.graph else { return 0 };
         let nodes = graph.output(&self.output).map(|(source, _)| needed(graph, &source)).unwrap_or_default();
-        4 * graph.count_parameters(|parameter| nodes.contains(&parameter.node))
+        precision::bytes(self.precision) * graph.count_parameters(|parameter| nodes.contains(&parameter.node))
     }
 
     /// What it asks of the device.
     pub fn need(&self) -> Need {
-        Need { precision: self.precision, learns: false }
+        Need { precision: self.precision, learns: false, batch: self.batch }
     }
 
     /// Loads the weights and the tokenizer.

@@ -65,7 +65,7 @@ pub struct AdamW {
 impl Settings {
     /// What the stage asks of the device.
     pub fn need(&self) -> Need {
-        Need { precision: self.precision, learns: true }
+        Need { precision: self.precision, learns: true, batch: self.batch }
     }
 
     /// Reads the node's table.

@@ -44,7 +44,9 @@ pub(super) fn elements(tensor: &Flat<Cpu>) -> &[f32] {
     }
     let first: *const f32 = &tensor[[0]];
     // SAFETY: `len` elements follow `first` in one allocation, as said above. dfdx writes to a tensor's memory only
-    // through `Arc::make_mut` on a tensor that it owns or borrows mutably, which this borrow rules out.
+    // through `Arc::make_mut` on a tensor that it owns or borrows mutably, which this borrow rules out. `first` comes
+    // from a reference to one element: rustc and LLVM, and the aliasing model Tree Borrows, let it reach the whole
+    // allocation; the stricter Stacked Borrows would not. Rust has not settled on either.
     unsafe { std::slice::from_raw_parts(first, len) }
 }
 

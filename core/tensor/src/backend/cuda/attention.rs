@@ -17,6 +17,8 @@ use crate::{error::TensorError, mask::Mask};
 /// Columns of a head that the kernels are compiled for.
 const FLASH_WIDTHS: [usize; 4] = [32, 64, 96, 128];
 const PLAIN_WIDTHS: [usize; 3] = [64, 128, 256];
+/// Records are the third dimension of a launch.
+const MOST_RECORDS: usize = 65_535;
 
 /// `struct Attention` of `kernels/attention.cuh`, field by field.
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +104,11 @@ impl Attention {
         if head_dim > PLAIN_WIDTHS[2] {
             let reason =
                 format!("heads of {head_dim} columns; the CUDA kernels take up to {}", PLAIN_WIDTHS[2]);
+            return Err(TensorError::Config(reason));
+        }
+        if sizes.batch > MOST_RECORDS {
+            let reason =
+                format!("a batch of {} records; the CUDA kernels take up to {MOST_RECORDS}", sizes.batch);
             return Err(TensorError::Config(reason));
         }
         let (causal, keep, pattern) = match mask {

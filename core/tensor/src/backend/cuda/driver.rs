@@ -84,8 +84,8 @@ impl Grid {
 #[derive(Clone, Copy)]
 struct Function {
     handle: sys::CUfunction,
-    /// Whether it may use more dynamic shared memory than every function may.
-    raised: bool,
+    /// Dynamic shared memory that it may use.
+    shared_bytes: usize,
 }
 
 /// A loaded module; unloaded with the driver.
@@ -235,11 +235,11 @@ impl Driver {
         let known = module.functions.get(kernel).copied();
         let mut function = match known {
             Some(function) => function,
-            None => Function { handle: module.find(kernel)?, raised: false },
+            None => Function { handle: module.find(kernel)?, shared_bytes: SHARED_WITHOUT_ASKING },
         };
-        if shared_bytes > SHARED_WITHOUT_ASKING && !function.raised {
-            raise_shared_memory(function.handle, kernel, program.shared_bytes())?;
-            function.raised = true;
+        if shared_bytes > function.shared_bytes {
+            raise_shared_memory(function.handle, kernel, shared_bytes)?;
+            function.shared_bytes = shared_bytes;
         }
         module.functions.insert(kernel, function);
         Ok(function)

@@ -85,33 +85,22 @@ impl Packed {
         attention: &Attention,
         attended: &Attended,
         dout: Address,
-        (dqkv, add): (Address, bool),
+        dqkv: Address,
     ) -> Result<(), TensorError> {
         let width = self.width;
-        let of_packed = |part: usize| match dqkv {
-            Address::NONE => GradientRows { address: Address::NONE, stride: 0 },
-            dqkv => GradientRows { address: dqkv.plus(4 * part * width), stride: 3 * width },
-        };
+        let of_packed =
+            |part: usize| GradientRows { address: dqkv.plus(4 * part * width), stride: 3 * width };
         let Some(norms) = &self.norms else {
             let gradients = [of_packed(0), of_packed(1), of_packed(2)];
-            return attention.backward(cuda, self.parts(None), attended, dout, gradients, add);
+            return attention.backward(cuda, self.parts(None), attended, dout, gradients, false);
         };
         let normed = self.normalise(cuda)?;
         let dqk = cuda.array(Kind::F32, 2 * self.rows * width)?;
         let of_normed =
             |part: usize| GradientRows { address: dqk.address().plus(4 * part * width), stride: 2 * width };
-        // Queries and keys get fresh memory, values go where the caller wants them.
-        if add {
-            // One launch cannot both add and write: the values come on their own.
-            let none = GradientRows { address: Address::NONE, stride: 0 };
-            let parts = self.parts(normed.as_ref());
-            attention.backward(cuda, parts, attended, dout, [of_normed(0), of_normed(1), none], false)?;
-            attention.backward(cuda, parts, attended, dout, [none, none, of_packed(2)], true)?;
-        } else {
-            let gradients = [of_normed(0), of_normed(1), of_packed(2)];
-            attention.backward(cuda, self.parts(normed.as_ref()), attended, dout, gradients, false)?;
-        }
-        self.norms_backward(cuda, grads, norms, dqk.address(), (dqkv, add))
+        let gradients = [of_normed(0), of_normed(1), of_packed(2)];
+        attention.backward(cuda, self.parts(normed.as_ref()), attended, dout, gradients, false)?;
+        self.norms_backward(cuda, grads, norms, dqk.address(), dqkv)
     }
 
     fn norms_backward(
@@ -120,13 +109,13 @@ impl Packed {
         grads: &mut Grads<Cuda>,
         norms: &QkNorms,
         dqk: Address,
-        (dqkv, add): (Address, bool),
+        dqkv: Address,
     ) -> Result<(), TensorError> {
         let (qkv, rows, width) = (self.qkv.view(), self.rows, self.width);
         let scales = cuda.array(Kind::F32, 2 * rows)?;
-        let (query, key, add) = (norms.query.address(), norms.key.address(), usize::from(add));
-        let arguments: [&dyn Argument; 9] =
-            [&qkv.address, &query, &key, &dqk, &dqkv, &add, &scales.address(), &width, &norms.eps];
+        let (query, key) = (norms.query.address(), norms.key.address());
+        let arguments: [&dyn Argument; 8] =
+            [&qkv.address, &query, &key, &dqk, &dqkv, &scales.address(), &width, &norms.eps];
         let grid = Grid::row_parts(rows, 2, width);
         cuda.launch(for_kind!(qkv.kind, "qk_norm_backward"), grid, &arguments)?;
         for (part, weight) in [&norms.query, &norms.key].into_iter().enumerate() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Cuda, array::Array, driver::Driver};
-use crate::error::TensorError;
+use crate::{error::TensorError, kernels::rope};
 
 /// How many masks, and how many tables of angles, stay.
 const KEPT: usize = 8;
@@ -25,19 +25,9 @@ struct Angles {
 }
 
 impl Angles {
-    /// Cosines `[positions, half]`, then sines. Angles are rounded to single precision as in the published
-    /// models; their cosines and sines are not rounded before that.
+    /// Cosines `[positions, half]`, then sines.
     fn table(&self) -> Vec<f32> {
-        let exponent = |i: usize| -(i as f64) / self.half as f64;
-        let frequency = |i: usize| libm::pow(f64::from(self.base as f32), exponent(i)) as f32;
-        let frequencies: Vec<f32> = (0..self.half).map(frequency).collect();
-        let table = |f: fn(f64) -> f64| {
-            let angles = self.positions.iter().flat_map(|&position| {
-                frequencies.iter().map(move |&frequency| f64::from(position as f32 * frequency))
-            });
-            angles.map(|angle| f(angle) as f32).collect::<Vec<_>>()
-        };
-        [table(libm::cos), table(libm::sin)].concat()
+        rope::angles(&self.positions, self.half, self.base as f32).concat()
     }
 }
 

@@ -141,8 +141,8 @@ pub(super) fn attention(
         cuda.project_back(&dy, &cuda.weight(&proj_w)?, to_out, dattended.address(), false)?;
         drop(dy);
         let dqkv = cuda.array(Kind::F32, 3 * rows * width)?;
-        let to = (dqkv.address(), false);
-        packed.backward(cuda, grads, &attention, &attended, dattended.address(), to)?;
+        let (from, to) = (dattended.address(), dqkv.address());
+        packed.backward(cuda, grads, &attention, &attended, from, to)?;
         if let Some(dbias) = qkv_bias.map(|bias| bias.gradient(cuda, grads)).transpose()?.flatten() {
             cuda.add_column_sums(&Columns::of(dqkv.address(), rows, 3 * width), dbias)?;
         }

@@ -9,6 +9,7 @@
 
 use std::{marker::PhantomData, ops::Range};
 
+pub use super::super::matmul::Write;
 use super::{
     super::{
         math::fma,
@@ -106,15 +107,6 @@ impl Terms {
             Self::From(offset) => at(rows.start, offset)..terms,
         }
     }
-}
-
-/// What becomes of the old contents of the output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Write {
-    /// `out = a b`
-    Overwrite,
-    /// `out += a b`
-    Add,
 }
 
 /// `out = a b` or `out += a b`, on the calling thread.

@@ -4,6 +4,7 @@
 
 use super::element::Bf16;
 use crate::kernels::math::fma;
+use crate::kernels::rope::angles;
 use crate::kernels::simd::multiversion;
 
 /// Cosines and sines of a sequence's positions, the same for every layer and record.
@@ -23,10 +24,7 @@ impl Rotary {
     /// Angles are rounded to `f32` as in the published models; their sines are not rounded before that.
     pub fn new(positions: &[u32], head_dim: usize, base: f32) -> Self {
         assert!(head_dim.is_multiple_of(2), "a head has two halves");
-        let exponents = (0..head_dim / 2).map(|i| -2.0 * i as f64 / head_dim as f64);
-        let frequencies: Vec<f32> = exponents.map(|e| libm::pow(f64::from(base), e) as f32).collect();
-        let angles = positions.iter().flat_map(|p| frequencies.iter().map(|f| f64::from(*p as f32 * *f)));
-        let (cos, sin) = angles.map(|angle| (libm::cos(angle) as f32, libm::sin(angle) as f32)).unzip();
+        let [cos, sin] = angles(positions, head_dim / 2, base);
         Self { head_dim, tokens: positions.len(), cos, sin }
     }
 

@@ -116,6 +116,9 @@ impl LlamaAttention<'_> {
     pub fn backward(&self, x: &[f32], saved: Saved, dout: &[f32], grads: Grads<'_>) {
         let width = self.width();
         let rows = saved.rstd.len();
+        if rows == 0 {
+            return;
+        }
         let mut d_attended = lease(rows * width);
         {
             let out_w = self.closing.ready_backward();

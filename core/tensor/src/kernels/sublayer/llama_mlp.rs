@@ -87,6 +87,9 @@ impl LlamaMlp<'_> {
     pub fn backward(&self, x: &[f32], mut saved: Saved, dout: &[f32], grads: Grads<'_>) {
         let (width, hidden) = (self.closing.width, self.closing.inputs());
         let rows = saved.rstd.len();
+        if rows == 0 {
+            return;
+        }
         let below = grads.x.is_some() || grads.norm.is_some();
         let (mut product, mut normed) = (lease(rows * hidden), lease(rows * width));
         let mut dn = lease(if below { rows * width } else { 0 });

@@ -155,6 +155,9 @@ impl VitAttention<'_> {
     pub fn backward(&self, x: &[f32], saved: Saved, dout: &[f32], grads: Grads<'_>) {
         let width = self.width();
         let rows = saved.rstd.len();
+        if rows == 0 {
+            return;
+        }
         let (mut d_attended, mut normed) = (lease(rows * width), None);
         self.open_backward(&saved, dout, &mut d_attended, &mut normed);
         self.closing.weight_gradients(dout, &saved.attended, grads.closing);

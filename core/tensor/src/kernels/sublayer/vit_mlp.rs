@@ -92,6 +92,9 @@ impl VitMlp<'_> {
     pub fn backward(&self, x: &[f32], mut saved: Saved, dout: &[f32], grads: Grads<'_>) {
         let (width, hidden) = (self.closing.width, self.fc1_bias.len());
         let rows = saved.rstd.len();
+        if rows == 0 {
+            return;
+        }
         let below = grads.x.is_some() || grads.norm.is_some();
         let (fc1, fc2) = (Packed::straight(self.fc1, width, None), self.closing.ready_backward());
         let (mut after, mut normed) = (lease(rows * hidden), lease(rows * width));

@@ -1,6 +1,6 @@
 //! One block: `x + keep ls1 attention(norm1 x)`, then `x + keep ls2 mlp(norm2 x)`.
 
-use dfdx::prelude::HasShape;
+use dfdx::prelude::{HasShape, Merge};
 use rand::Rng;
 
 use super::InternVit;
@@ -23,6 +23,10 @@ impl<B: Backend> Weights<B> for Block<B> {
     fn with_tape(&self, tape: &Tape<B>) -> Self {
         Self { attention: self.attention.with_tape(tape), mlp: self.mlp.with_tape(tape) }
     }
+
+    fn tape(&self) -> Tape<B> {
+        self.attention.tape().merge(self.mlp.tape())
+    }
 }
 
 /// Runs block `index` on `x` `[B, N, width]`.
@@ -41,7 +45,7 @@ pub(super) fn forward<B: Backend>(
         backend.vit_mlp(x, block.mlp, keep[1].as_deref())
     };
     match vit.checkpoint {
-        true => checkpoint(cx.backend(), cx.tape(), x, block, run),
+        true => checkpoint(cx.backend(), x, block, run),
         false => run(cx.backend(), x, block),
     }
 }

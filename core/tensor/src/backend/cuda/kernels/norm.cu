@@ -81,11 +81,10 @@ __device__ __forceinline__ void qk_norm(const T* qkv, const float* wq, const flo
 // `dqk` [rows, 2 columns] to the first two parts of `dqkv` [rows, 3 columns]; `scales` [2, rows].
 template <class T>
 __device__ __forceinline__ void qk_norm_backward(const T* qkv, const float* wq, const float* wk, const float* dqk, float* dqkv,
-                                                 long long add, float* scales, long long columns, float eps) {
+                                                 float* scales, long long columns, float eps) {
     const long long row = blockIdx.x, part = blockIdx.y, at = (3 * row + part) * columns;
-    float* to = dqkv == nullptr ? nullptr : dqkv + at;
     const float* dy = dqk + (2 * row + part) * columns;
-    const float scale = rms_row_backward(qkv + at, part == 0 ? wq : wk, dy, to, add != 0, columns, eps);
+    const float scale = rms_row_backward(qkv + at, part == 0 ? wq : wk, dy, dqkv + at, false, columns, eps);
     if (threadIdx.x == 0) scales[part * gridDim.x + row] = scale;
 }
 
@@ -95,9 +94,8 @@ __device__ __forceinline__ void qk_norm_backward(const T* qkv, const float* wq, 
         qk_norm(qkv, wq, wk, out, columns, eps);                                                                    \
     }                                                                                                               \
     extern "C" __global__ void qk_norm_backward_##NAME(const T* qkv, const float* wq, const float* wk, const float* dqk, \
-                                                       float* dqkv, long long add, float* scales, long long columns, \
-                                                       float eps) {                                                 \
-        qk_norm_backward(qkv, wq, wk, dqk, dqkv, add, scales, columns, eps);                                        \
+                                                       float* dqkv, float* scales, long long columns, float eps) {  \
+        qk_norm_backward(qkv, wq, wk, dqk, dqkv, scales, columns, eps);                                             \
     }
 QK_NORM(float, f32)
 QK_NORM(bf16, bf16)
