@@ -47,7 +47,7 @@ pub enum DeviceError {
     Tensor(#[from] TensorError),
 }
 
-/// A backend ready to compute. See [`on_backend!`](crate::device::on_backend).
+/// A backend ready to compute; `on_backend!` takes it apart.
 pub enum Opened {
     /// The processor.
     Cpu(Cpu),
@@ -158,4 +158,34 @@ pub fn machine_memory() -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(1024 * kib)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEED: Need = Need { precision: Precision::F32, learns: false, batch: 64 };
+
+    #[test]
+    fn the_batch_counts_where_the_device_lets_it_change_bits() {
+        let other = Need { batch: 65, ..NEED };
+        assert_eq!(Compute::Cpu.numerics(NEED), Compute::Cpu.numerics(other));
+        assert_ne!(Compute::Cuda(0).numerics(NEED), Compute::Cuda(0).numerics(other));
+        // A stage's own batch is a parameter in its key.
+        let learns = |batch| Need { learns: true, batch, ..NEED };
+        assert_eq!(Compute::Cuda(0).numerics(learns(1)), Compute::Cuda(1).numerics(learns(2)));
+        assert_ne!(Compute::Cuda(0).numerics(learns(1)), Compute::Cpu.numerics(learns(1)));
+    }
+
+    #[test]
+    fn a_processor_says_what_it_lacks() {
+        let refused = |precision, learns| {
+            let need = Need { precision, learns, ..NEED };
+            Compute::Cpu.open(need).err().map(|error| error.to_string())
+        };
+        assert_eq!(refused(Precision::F32, true), None);
+        assert_eq!(refused(Precision::Tf32, false).as_deref(), Some("precision `tf32` needs a GPU"));
+        let training = "precision `bf16` needs a GPU for training; on the processor it is for frozen towers";
+        assert_eq!(refused(Precision::Bf16, true).as_deref(), Some(training));
+    }
 }
