@@ -12,7 +12,7 @@ use heddle_data::{
 fn main() {
     let shard = Shard::embedded("train-0000.tar").unwrap();
     let start = Instant::now();
-    let records = Manifest::scan(std::slice::from_ref(&shard), &ScanOptions::default()).records;
+    let records = heddle_data::scan(&shard, &ScanOptions::default()).records;
     let per = |start: Instant, n: usize| start.elapsed().as_secs_f64() * 1e6 / n as f64;
     println!("scan          {:8.1} us a record", per(start, records.len()));
 

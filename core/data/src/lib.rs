@@ -1,10 +1,10 @@
 //! Records, images and text: shards in, model inputs out.
 //!
 //! ```text
-//! tar, tar.gz ──shard──▶ Shard ──webdataset──▶ Scan ──manifest──▶ Manifest ──select──▶ Manifest
-//!                          │                                                              │
-//!                          └── Shards (digest → bytes) ──────────┐                        │
-//!                                                                ▼                        ▼
+//! tar, tar.gz, folder ──shard──▶ Shard ──webdataset──▶ Scan ──select──▶ Record ──manifest──▶ Manifest (Arrow IPC)
+//!                                  │                                                            │
+//!                                  └── Shards (digest → bytes) ──────────┐                      │
+//!                                                                        ▼                      ▼
 //!                                      image: decode ▶ Prepared ▶ tensor, augmented    loader: batches
 //!                                      text:  Captions ▶ Tokenizer ▶ TokenBatch           (seed, step)
 //! ```
@@ -19,6 +19,7 @@
 
 pub mod digest;
 pub mod emoji;
+pub mod folder;
 pub mod image;
 pub mod loader;
 pub mod manifest;
@@ -30,9 +31,10 @@ pub mod shard;
 pub mod text;
 pub mod webdataset;
 
-pub use manifest::{Manifest, ShardInfo};
+pub use folder::Folder;
+pub use manifest::{Footer, Manifest, ManifestError, ManifestWriter, RowWriter, ShardInfo};
 pub use pixel_floor::{Neighbour, pixel_floor};
-pub use record::{Part, Record, SkipReason, Skipped};
+pub use record::{Caption, Part, Record, SkipReason, Skipped};
 pub use rng::rng;
 pub use select::{Filter, Join, Select};
 pub use shard::{Shard, Shards};

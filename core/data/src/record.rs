@@ -5,19 +5,21 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::digest::{self, Digest, FieldHasher};
+use crate::digest::{Digest, FieldHasher};
 
 /// Extensions (lower case) of the parts that count as the record's image, in order of preference.
-pub const IMAGE_EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
+pub const IMAGE_EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "webp", "gif"];
 
 /// Bytes of a record inside a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// Digest of the shard that holds the bytes.
     pub shard: Digest,
-    /// Offset of the first byte in the shard's decompressed bytes.
+    /// In a folder, the file's path below it, with forward slashes; empty in a file.
+    pub path: String,
+    /// Offset of the first byte in the shard's decompressed bytes; 0 in a folder.
     pub offset: u64,
     /// Number of bytes.
     pub len: u64,
@@ -25,18 +27,46 @@ pub struct Part {
     pub digest: Digest,
 }
 
+/// A text that describes the image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Caption {
+    /// The text.
+    pub text: String,
+    /// Its language as a BCP 47 tag (`en`, `zh`), where the data set says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+}
+
+impl Caption {
+    /// A caption in a language, or in an unknown one.
+    pub fn new(text: impl Into<String>, language: Option<&str>) -> Self {
+        Self { text: text.into(), language: language.map(str::to_owned) }
+    }
+}
+
+/// Names of columns that every record has; a data set's own column of such a name is called `user.NAME`.
+pub const FIXED_COLUMNS: [&str; 8] =
+    ["key", "source", "shard", "parts", "digest", "captions", "width", "height"];
+
 /// A record: what a webdataset calls a sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// Member name up to the first dot of its last component, folders included; unique within a shard.
+    /// What the data set calls it; for a webdataset the member's name up to the first dot of its last component.
     pub key: String,
+    /// The data set that it comes from, as the experiment names it; reports count by it.
+    pub source: String,
     /// Digest of the shard that holds the parts.
     pub shard: Digest,
     /// Parts by extension (lower case, without the first dot).
     pub parts: BTreeMap<String, Part>,
-    /// The `.json` member's fields, then `txt` and `cls` from members of those names, then what a join added.
+    /// The texts that describe it.
+    pub captions: Vec<Caption>,
+    /// Width and height in pixels, where they are known without decoding.
+    pub size: Option<[u32; 2]>,
+    /// The data set's own columns.
     pub columns: Map<String, Value>,
-    /// Digest of the parts' names and bytes. Shard, offset, key and joined columns do not count.
+    /// Digest of the parts' names and bytes. Shard, offset, key, captions and columns do not count.
     pub digest: Digest,
 }
 
@@ -49,25 +79,56 @@ impl Record {
         columns: Map<String, Value>,
     ) -> Self {
         let digest = content_digest(&parts);
-        Self { key, shard, parts, columns, digest }
+        Self { key, source: String::new(), shard, parts, captions: Vec::new(), size: None, columns, digest }
     }
 
-    /// The image's bytes, if the record has a part with one of [`IMAGE_EXTENSIONS`].
+    /// The image, if the record has a part with one of [`IMAGE_EXTENSIONS`].
     pub fn image(&self) -> Option<&Part> {
         IMAGE_EXTENSIONS.iter().find_map(|extension| self.parts.get(*extension))
     }
 
-    /// A column by name. A name that no column bears is read as a path: `captions.en` is field `en` of column
-    /// `captions`.
+    /// A column by name. A name that no column bears is read as a path: `keywords.en` is field `en` of column
+    /// `keywords`. The record's own fields are not among them; see [`Record::with_fields`].
     pub fn column(&self, name: &str) -> Option<&Value> {
         self.columns.get(name).or_else(|| {
             let (head, rest) = name.split_once('.')?;
             rest.split('.').try_fold(self.columns.get(head)?, |value, field| value.get(field))
         })
     }
+
+    /// The record with `key`, `source`, `width`, `height` and `captions` among its columns: how nodes see it.
+    /// Captions are a list, or an object of lists by language (`und` where it is unknown) if some language is known.
+    pub fn with_fields(mut self) -> Self {
+        self.columns.insert("key".into(), self.key.clone().into());
+        self.columns.insert("source".into(), self.source.clone().into());
+        if let Some([width, height]) = self.size {
+            self.columns.insert("width".into(), width.into());
+            self.columns.insert("height".into(), height.into());
+        }
+        if !self.captions.is_empty() {
+            self.columns.insert("captions".into(), captions_value(&self.captions));
+        }
+        self
+    }
 }
 
-fn content_digest(parts: &BTreeMap<String, Part>) -> Digest {
+fn captions_value(captions: &[Caption]) -> Value {
+    if captions.iter().all(|caption| caption.language.is_none()) {
+        return captions.iter().map(|caption| caption.text.as_str()).collect();
+    }
+    let mut by_language = Map::new();
+    for caption in captions {
+        let language = caption.language.as_deref().unwrap_or("und");
+        let list = by_language.entry(language).or_insert_with(|| json!([]));
+        if let Value::Array(list) = list {
+            list.push(caption.text.as_str().into());
+        }
+    }
+    Value::Object(by_language)
+}
+
+/// Digest of a record's parts: their names and bytes.
+pub fn content_digest(parts: &BTreeMap<String, Part>) -> Digest {
     let hasher = FieldHasher::new("heddle record 1");
     parts.iter().fold(hasher, |h, (ext, part)| h.field(ext.as_bytes()).field(&part.digest)).finish()
 }
@@ -128,7 +189,7 @@ pub enum SkipReason {
     #[error("the text is not UTF-8")]
     NotText,
     /// The record has no image part.
-    #[error("the record has no image (png, jpg or jpeg)")]
+    #[error("the record has no image (png, jpg, jpeg, webp or gif)")]
     MissingImage,
     /// The image does not decode.
     #[error("the image does not decode: {message}")]
@@ -144,56 +205,15 @@ pub enum SkipReason {
     },
 }
 
-/// The form of a part in a manifest: the shard is written once, by the record.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StoredPart {
-    offset: u64,
-    len: u64,
-    #[serde(with = "digest::hex")]
-    digest: Digest,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StoredRecord {
-    key: String,
-    #[serde(with = "digest::hex")]
-    shard: Digest,
-    parts: BTreeMap<String, StoredPart>,
-    columns: Map<String, Value>,
-}
-
-impl Serialize for Record {
-    fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        let stored = |part: &Part| StoredPart { offset: part.offset, len: part.len, digest: part.digest };
-        StoredRecord {
-            key: self.key.clone(),
-            shard: self.shard,
-            parts: self.parts.iter().map(|(ext, part)| (ext.clone(), stored(part))).collect(),
-            columns: self.columns.clone(),
-        }
-        .serialize(out)
-    }
-}
-
-impl<'de> Deserialize<'de> for Record {
-    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        let StoredRecord { key, shard, parts, columns } = StoredRecord::deserialize(input)?;
-        let part = |p: StoredPart| Part { shard, offset: p.offset, len: p.len, digest: p.digest };
-        let parts = parts.into_iter().map(|(ext, stored)| (ext, part(stored))).collect();
-        Ok(Self::new(key, shard, parts, columns))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::digest;
 
     fn record(offset: u64, bytes: &[u8]) -> Record {
         let shard = [offset as u8; 32];
-        let part = Part { shard, offset, len: bytes.len() as u64, digest: digest::of(bytes) };
+        let part =
+            Part { shard, path: String::new(), offset, len: bytes.len() as u64, digest: digest::of(bytes) };
         let Value::Object(columns) = json!({ "captions": { "en": "cat" }, "a.b": 1 }) else { unreachable!() };
         Record::new("k".into(), shard, [("png".to_owned(), part)].into(), columns)
     }
@@ -214,9 +234,16 @@ mod tests {
     }
 
     #[test]
-    fn records_round_trip_through_json() {
-        let record = record(512, b"x");
-        let text = serde_json::to_string(&record).unwrap();
-        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+    fn fields_become_columns_by_name() {
+        let mut record = record(0, b"x");
+        record.size = Some([3, 2]);
+        record.captions = vec![Caption::new("a cat", None)];
+        let plain = record.clone().with_fields();
+        assert_eq!(plain.column("captions"), Some(&json!(["a cat"])));
+        assert_eq!(plain.column("width"), Some(&json!(3)));
+        record.captions.push(Caption::new("un gatto", Some("it")));
+        let told = record.with_fields();
+        assert_eq!(told.column("captions.it"), Some(&json!(["un gatto"])));
+        assert_eq!(told.column("captions.und"), Some(&json!(["a cat"])));
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Map, Value};
 
-use crate::{manifest::Manifest, record::Record};
+use crate::record::Record;
 
 /// A selection or a side table that makes no sense for the data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,8 +70,9 @@ impl Filter {
     }
 }
 
-/// Which records to keep; the steps apply in the order of the fields.
-#[derive(Debug, Clone, Default)]
+/// Which records to keep; the steps apply in the order of the fields. Records pass through [`Select::apply`] one by
+/// one, [`Select::finish`] says whether every column that was asked for existed.
+#[derive(Debug, Default)]
 pub struct Select {
     /// A side table whose columns are added first, so that filters see them.
     pub join: Option<Join>,
@@ -79,6 +80,12 @@ pub struct Select {
     pub filters: Vec<Filter>,
     /// Keep at most this many records, from the front.
     pub limit: Option<usize>,
+    kept: usize,
+    /// Columns of the records so far.
+    known: BTreeSet<String>,
+    /// Columns asked for that some record had.
+    found: BTreeSet<String>,
+    came: u64,
 }
 
 /// Rows of a JSON-lines table by the value of one column.
@@ -135,30 +142,62 @@ impl Join {
     }
 }
 
-impl Manifest {
-    /// The records that a selection keeps, with joined columns. Shards and skipped members stay listed.
+impl Select {
+    /// A selection.
+    pub fn new(join: Option<Join>, filters: Vec<Filter>, limit: Option<usize>) -> Self {
+        Self { join, filters, limit, ..Self::default() }
+    }
+
+    /// The record with joined columns, if it is kept.
+    pub fn apply(&mut self, mut record: Record) -> Option<Record> {
+        self.came += 1;
+        if let Some(join) = &self.join {
+            if record.column(&join.on).is_some() {
+                note(&mut self.found, &join.on);
+            }
+            join.widen(&mut record);
+        }
+        for name in record.columns.keys() {
+            note(&mut self.known, name);
+        }
+        for filter in &self.filters {
+            if record.column(&filter.column).is_some() {
+                note(&mut self.found, &filter.column);
+            }
+        }
+        let kept = self.filters.iter().all(|filter| filter.passes(&record));
+        if !kept || self.is_full() {
+            return None;
+        }
+        self.kept += 1;
+        Some(record)
+    }
+
+    /// Whether the limit is reached: no record that comes is kept.
+    pub fn is_full(&self) -> bool {
+        self.limit.is_some_and(|limit| self.kept >= limit)
+    }
+
+    /// To be called behind the last record.
     ///
     /// # Errors
     /// [`SelectError::NoColumn`] if a filter or the join names a column that no record has.
-    pub fn select(&self, select: &Select) -> Result<Self, SelectError> {
-        let mut records = self.records.clone();
-        if let Some(join) = &select.join {
-            require_column(&records, &join.on)?;
-            records.iter_mut().for_each(|record| join.widen(record));
+    pub fn finish(self) -> Result<(), SelectError> {
+        let joined = self.join.iter().map(|join| &join.on);
+        let asked = joined.chain(self.filters.iter().map(|filter| &filter.column));
+        match asked.into_iter().find(|column| self.came > 0 && !self.found.contains(*column)) {
+            None => Ok(()),
+            Some(column) => Err(SelectError::NoColumn {
+                column: column.clone(),
+                known: self.known.iter().cloned().collect(),
+            }),
         }
-        for filter in &select.filters {
-            require_column(&records, &filter.column)?;
-        }
-        records.retain(|record| select.filters.iter().all(|filter| filter.passes(record)));
-        records.truncate(select.limit.unwrap_or(usize::MAX));
-        Ok(Self { records, shards: self.shards.clone(), skipped: self.skipped.clone() })
     }
 }
 
-fn require_column(records: &[Record], column: &str) -> Result<(), SelectError> {
-    if records.is_empty() || records.iter().any(|record| record.column(column).is_some()) {
-        return Ok(());
+/// Adds a name without a copy if it is there already.
+fn note(names: &mut BTreeSet<String>, name: &str) {
+    if !names.contains(name) {
+        names.insert(name.to_owned());
     }
-    let known: BTreeSet<&String> = records.iter().flat_map(|record| record.columns.keys()).collect();
-    Err(SelectError::NoColumn { column: column.into(), known: known.into_iter().cloned().collect() })
 }

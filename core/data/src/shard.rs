@@ -4,6 +4,7 @@
 //! `.tar.gz` of it and the embedded copy have one digest, so moving or packing data changes no key.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     fs::File,
     io::{self, Read},
@@ -17,6 +18,7 @@ use memmap2::Mmap;
 use crate::{
     digest::{self, Digest},
     emoji,
+    folder::Folder,
     record::Part,
 };
 
@@ -57,10 +59,17 @@ pub enum ShardError {
 pub struct Shard {
     /// The file's name without folders, and without `.gz` where it was compressed.
     pub name: String,
-    /// BLAKE3 of the decompressed bytes.
+    /// BLAKE3 of the decompressed bytes; of a folder, [`Folder::digest`].
     pub digest: Digest,
-    /// The decompressed bytes.
-    pub bytes: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    content: Content,
+}
+
+#[derive(Clone)]
+enum Content {
+    Bytes(Arc<dyn AsRef<[u8]> + Send + Sync>),
+    Folder(Arc<Folder>),
+    /// A folder that was listed by an earlier run; its files are checked one by one.
+    FolderAt(PathBuf),
 }
 
 impl Shard {
@@ -72,10 +81,40 @@ impl Shard {
         let path = path.as_ref();
         let read = |source| ShardError::Read { path: path.to_owned(), source };
         let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if path.is_dir() {
+            return Ok(Self::from_folder(Folder::open(path).map_err(read)?));
+        }
         match tar_name(&file_name) {
             Some(name) => Ok(Self::from_bytes(name, Arc::new(decompress(path).map_err(read)?))),
             None => Ok(Self::from_bytes(file_name, Arc::new(map(path).map_err(read)?))),
         }
+    }
+
+    /// Opens a shard whose digest is known from an earlier look at the same file: it is not read whole again. Every
+    /// part is still checked when its bytes are asked for.
+    ///
+    /// # Errors
+    /// [`ShardError::Read`].
+    pub fn open_known(path: impl AsRef<Path>, digest: Digest) -> Result<Self, ShardError> {
+        let path = path.as_ref();
+        let read = |source| ShardError::Read { path: path.to_owned(), source };
+        let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let (name, content) = if path.is_dir() {
+            (file_name, Content::FolderAt(path.to_owned()))
+        } else {
+            match tar_name(&file_name) {
+                Some(name) => (name, Content::Bytes(Arc::new(decompress(path).map_err(read)?))),
+                None => (file_name, Content::Bytes(Arc::new(map(path).map_err(read)?))),
+            }
+        };
+        Ok(Self { name, digest, content })
+    }
+
+    /// A folder as a shard.
+    pub fn from_folder(folder: Folder) -> Self {
+        let name =
+            folder.root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        Self { name, digest: folder.digest(), content: Content::Folder(Arc::new(folder)) }
     }
 
     /// Opens a file of the embedded emoji pack, such as `train-0000.tar`.
@@ -91,12 +130,42 @@ impl Shard {
     /// A shard over bytes in memory.
     pub fn from_bytes(name: impl Into<String>, bytes: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Self {
         let digest = digest::of((*bytes).as_ref());
-        Self { name: name.into(), digest, bytes }
+        Self { name: name.into(), digest, content: Content::Bytes(bytes) }
     }
 
-    /// The decompressed bytes.
+    /// The decompressed bytes; none of a folder.
     pub fn as_bytes(&self) -> &[u8] {
-        (*self.bytes).as_ref()
+        match &self.content {
+            Content::Bytes(bytes) => (**bytes).as_ref(),
+            Content::Folder(_) | Content::FolderAt(_) => &[],
+        }
+    }
+
+    /// The listing, if this is a folder that was listed.
+    pub fn folder(&self) -> Option<&Folder> {
+        match &self.content {
+            Content::Folder(folder) => Some(folder),
+            Content::Bytes(_) | Content::FolderAt(_) => None,
+        }
+    }
+
+    /// The part's bytes, whatever they are; `None` if they are not there.
+    fn part(&self, part: &Part) -> Option<Cow<'_, [u8]>> {
+        let root = match &self.content {
+            Content::Bytes(bytes) => {
+                let (start, len) = (usize::try_from(part.offset).ok()?, usize::try_from(part.len).ok()?);
+                return (**bytes).as_ref().get(start..start.checked_add(len)?).map(Cow::Borrowed);
+            }
+            Content::Folder(folder) => &folder.root,
+            Content::FolderAt(root) => root,
+        };
+        if part.path.is_empty() || part.path.split('/').any(|step| matches!(step, "" | "." | "..")) {
+            return None;
+        }
+        let file = File::open(root.join(&part.path)).ok()?;
+        let mut bytes = Vec::new();
+        file.take(part.len.checked_add(1)?).read_to_end(&mut bytes).ok()?;
+        Some(Cow::Owned(bytes))
     }
 }
 
@@ -114,11 +183,13 @@ fn tar_name(file_name: &str) -> Option<String> {
     stem(".tar.gz").or_else(|| stem(".tgz")).map(|stem| format!("{stem}.tar"))
 }
 
-fn decompress(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+/// Decompresses into a temporary file, so that a shard larger than memory can be read.
+fn decompress(path: &Path) -> io::Result<Mmap> {
+    let mut file = tempfile::tempfile()?;
     // A gzip file may consist of several members; all of them count.
-    MultiGzDecoder::new(File::open(path)?).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    io::copy(&mut MultiGzDecoder::new(File::open(path)?), &mut file)?;
+    // SAFETY: the file has no name, so nobody else can change it.
+    unsafe { Mmap::map(&file) }
 }
 
 fn map(path: &Path) -> io::Result<Mmap> {
@@ -152,11 +223,10 @@ impl Shards {
     ///
     /// # Errors
     /// [`ShardError::Unknown`] if its shard was not inserted, [`ShardError::Changed`] if the bytes are others.
-    pub fn bytes(&self, part: &Part) -> Result<&[u8], ShardError> {
+    pub fn bytes(&self, part: &Part) -> Result<Cow<'_, [u8]>, ShardError> {
         let shard = self.get(&part.shard).ok_or(ShardError::Unknown(part.shard))?;
-        let range = usize::try_from(part.offset).ok().zip(usize::try_from(part.len).ok());
-        range
-            .and_then(|(start, len)| shard.as_bytes().get(start..start.checked_add(len)?))
+        shard
+            .part(part)
             .filter(|bytes| digest::of(bytes) == part.digest)
             .ok_or_else(|| ShardError::Changed(shard.name.clone()))
     }
@@ -200,11 +270,12 @@ mod tests {
     #[test]
     fn bytes_are_checked() {
         let shard = Shard::from_bytes("a.tar", Arc::new(b"0123456789".to_vec()));
-        let part = Part { shard: shard.digest, offset: 2, len: 3, digest: digest::of(b"234") };
+        let path = String::new();
+        let part = Part { shard: shard.digest, path, offset: 2, len: 3, digest: digest::of(b"234") };
         let mut shards = Shards::new();
         assert!(matches!(shards.bytes(&part), Err(ShardError::Unknown(_))));
         shards.insert(shard);
-        assert_eq!(shards.bytes(&part).unwrap(), b"234");
+        assert_eq!(*shards.bytes(&part).unwrap(), *b"234");
         let wrong = |offset, len| Part { offset, len, ..part.clone() };
         for part in [wrong(3, 3), wrong(9, 3), wrong(u64::MAX, 3), wrong(2, u64::MAX)] {
             assert!(matches!(shards.bytes(&part), Err(ShardError::Changed(_))));

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     digest,
-    record::{Part, Record, SkipReason, Skipped},
+    record::{Caption, Part, Record, SkipReason, Skipped},
     shard::Shard,
 };
 
@@ -135,7 +135,8 @@ impl<'a> Scanner<'a> {
             self.open_group(key, &shown);
         }
         let digest = digest::of(content);
-        let part = Part { shard: self.shard.digest, offset, len: content.len() as u64, digest };
+        let path = String::new();
+        let part = Part { shard: self.shard.digest, path, offset, len: content.len() as u64, digest };
         if let Some(group) = &mut self.group {
             group.add(shown, extension, part, content);
         }
@@ -159,7 +160,8 @@ impl<'a> Scanner<'a> {
         if self.options.split_from == SplitFrom::ShardName {
             columns.insert("split".into(), split_of(&self.shard.name).into());
         }
-        let record = Record::new(group.key, self.shard.digest, group.parts, columns);
+        let captions = captions(&columns);
+        let record = Record { captions, ..Record::new(group.key, self.shard.digest, group.parts, columns) };
         if self.options.require_image && record.image().is_none() {
             return self.skip(record.key, group.last_member, SkipReason::MissingImage);
         }
@@ -203,6 +205,12 @@ impl Group {
         }
         Ok(())
     }
+}
+
+/// The caption of a record: its `txt` member, else the JSON's `caption`, as img2dataset writes them.
+fn captions(columns: &Map<String, Value>) -> Vec<Caption> {
+    let text = columns.get("txt").or_else(|| columns.get("caption")).and_then(Value::as_str);
+    text.filter(|text| !text.is_empty()).map(|text| Caption::new(text, None)).into_iter().collect()
 }
 
 /// Bytes `offset .. offset + len`, if all of them are there.

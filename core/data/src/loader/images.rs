@@ -73,7 +73,7 @@ pub fn load_image(
     let missing =
         |error: crate::shard::ShardError| skip(SkipReason::MissingBytes { message: error.to_string() });
     let bytes = shards.bytes(part).map_err(missing)?;
-    let image = decode(bytes, limits)
+    let image = decode(&bytes, limits)
         .map_err(|error| skip(SkipReason::Undecodable { message: error.to_string() }))?;
     Ok(Prepared::new(&image, spec))
 }

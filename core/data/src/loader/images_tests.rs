@@ -13,7 +13,8 @@ fn data(bad: usize) -> (Vec<Record>, Shards) {
     let shard = Shard::from_bytes("a.tar", Arc::new(bytes.clone()));
     let record = |key: String, range: std::ops::Range<usize>| {
         let (offset, len) = (range.start as u64, range.len() as u64);
-        let part = Part { shard: shard.digest, offset, len, digest: digest::of(&bytes[range]) };
+        let part =
+            Part { shard: shard.digest, path: String::new(), offset, len, digest: digest::of(&bytes[range]) };
         Record::new(key, shard.digest, BTreeMap::from([("png".to_owned(), part)]), Default::default())
     };
     let mut records = vec![record("good0".into(), 0..good.len())];
