@@ -5,8 +5,8 @@
 use std::{hint::black_box, time::Instant};
 
 use heddle_data::{
-    Manifest, ScanOptions, Shard, Shards, image::Augment, image::DecodeLimits, image::ImageSpec,
-    loader::load_images, pixel_floor, rng,
+    ScanOptions, Shard, Shards, image::Augment, image::DecodeLimits, image::ImageSpec, loader::load_images,
+    pixel_floor, rng,
 };
 
 fn main() {

@@ -110,6 +110,25 @@ impl Shard {
         Ok(Self { name, digest, content })
     }
 
+    /// A shard over bytes whose digest is known: those of an artifact.
+    pub fn known_bytes(
+        name: impl Into<String>,
+        digest: Digest,
+        bytes: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    ) -> Self {
+        Self { name: name.into(), digest, content: Content::Bytes(bytes) }
+    }
+
+    /// The same shard under another name.
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
+    /// Whether this is a folder of which only the place is known.
+    pub fn is_unlisted_folder(&self) -> bool {
+        matches!(self.content, Content::FolderAt(_))
+    }
+
     /// A folder as a shard.
     pub fn from_folder(folder: Folder) -> Self {
         let name =

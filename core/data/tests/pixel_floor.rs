@@ -3,17 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use heddle_data::{
-    Manifest, Record, ScanOptions, Shard, Shards, emoji,
+    Record, ScanOptions, Shard, Shards, emoji,
     image::{DecodeLimits, Filter, ImageSpec, Prepared},
     loader::load_images,
-    pixel_floor,
+    pixel_floor, scan,
 };
 
 fn split(prefix: &str) -> (Vec<Record>, Vec<Prepared>) {
     let names = emoji::files().iter().map(|file| file.name);
     let names = names.filter(|name| name.starts_with(prefix) && name.ends_with(".tar"));
     let shards: Vec<Shard> = names.map(|name| Shard::embedded(name).unwrap()).collect();
-    let records = Manifest::scan(&shards, &ScanOptions::default()).records;
+    let records =
+        shards.iter().flat_map(|shard| scan(shard, &ScanOptions::default()).records).collect::<Vec<_>>();
     let shards: Shards = shards.into_iter().collect();
     let spec = ImageSpec { size: [32, 32], filter: Filter::Lanczos, ..ImageSpec::default() };
     let images = load_images(&records, &shards, &spec, &DecodeLimits::default(), 0).unwrap().images;

@@ -33,6 +33,11 @@ impl Load for MapLoader {
         paths::resolve(base_file, path)
     }
 
+    fn is_folder(&self, path: &str) -> bool {
+        let inside = format!("{path}/");
+        self.files.keys().any(|known| known.starts_with(&inside))
+    }
+
     fn expand(&self, pattern: &str) -> Vec<String> {
         let globs = paths::expand_braces(pattern).unwrap_or_default();
         let found = |glob: &String| {

@@ -112,6 +112,9 @@ pub trait Load {
     /// The existing files that match a resolved path, `*`/`?` glob or `{a..b}`/`{a,b}` pattern, sorted; empty if
     /// there are none.
     fn expand(&self, pattern: &str) -> Vec<String>;
+
+    /// Whether a resolved path is a folder.
+    fn is_folder(&self, path: &str) -> bool;
 }
 
 #[cfg(test)]

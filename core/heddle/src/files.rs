@@ -58,6 +58,10 @@ impl Load for Disk {
         paths::resolve(base_file, path)
     }
 
+    fn is_folder(&self, path: &str) -> bool {
+        Path::new(path).is_dir()
+    }
+
     fn expand(&self, pattern: &str) -> Vec<String> {
         let mut found: Vec<String> = match paths::expand_braces(pattern) {
             Some(globs) => globs.iter().flat_map(|glob| matching(glob)).collect(),

@@ -181,6 +181,9 @@ impl Project {
         compute: Compute,
     ) -> Result<(Vec<Facts>, Library), LibraryError> {
         let mut library = Library::default();
+        if let Some(store) = memo {
+            library = library.with_store(store.clone());
+        }
         let places: BTreeMap<NodeId, usize> =
             self.graph.ids().enumerate().map(|(place, id)| (id, place)).collect();
         let mut models: Vec<(*const ModelGraph, serde_json::Value)> = Vec::new();

@@ -46,6 +46,11 @@ impl Prepared {
         self.size
     }
 
+    /// Bytes that it takes in memory.
+    pub fn byte_len(&self) -> usize {
+        size_of::<Self>() + self.rgb.len() + self.layer.as_ref().map_or(0, Vec::len)
+    }
+
     /// The composited picture, `[H,W,3]`.
     pub fn rgb(&self) -> &[u8] {
         &self.rgb

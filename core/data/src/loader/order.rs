@@ -8,11 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use indexmap::IndexMap;
 use rand::{Rng, seq::SliceRandom};
 
-use crate::{record::Record, rng};
+use crate::{manifest::ManifestError, record::Record, rng};
 
 /// A batch that the data cannot fill.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum OrderError {
+    /// The records do not read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     /// There are fewer records or groups than a batch takes.
     #[error("a batch of {batch} cannot be drawn from {available} {what}")]
     TooFew {
@@ -118,12 +121,18 @@ impl DistinctBatches {
     ///
     /// # Errors
     /// [`OrderError`]; a record without the column is one.
-    pub fn by_column(records: &[Record], column: &str, batch: usize, seed: u64) -> Result<Self, OrderError> {
+    pub fn by_column(
+        records: impl IntoIterator<Item = Result<Record, ManifestError>>,
+        column: &str,
+        batch: usize,
+        seed: u64,
+    ) -> Result<Self, OrderError> {
         let mut groups: IndexMap<String, Vec<u32>> = IndexMap::new();
-        for (index, record) in records.iter().enumerate() {
+        for (record, index) in records.into_iter().zip(0_u32..) {
+            let record = record?;
             let missing = || OrderError::NoColumn { key: record.key.clone(), column: column.to_owned() };
             let value = record.column(column).ok_or_else(missing)?.to_string();
-            groups.entry(value).or_default().push(index as u32);
+            groups.entry(value).or_default().push(index);
         }
         Self::new(groups.into_values().collect(), batch, seed)
     }

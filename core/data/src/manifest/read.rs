@@ -1,6 +1,9 @@
 //! Reads a manifest in place: batches in order, records by index.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use arrow_array::{
     Array, FixedSizeBinaryArray, ListArray, RecordBatch, StringArray, StructArray, UInt32Array, UInt64Array,
@@ -27,6 +30,8 @@ pub struct Manifest {
     bytes: Buffer,
     blocks: Arc<Vec<Block>>,
     decoder: Arc<FileDecoder>,
+    /// Batches that single records were asked of; their arrays point into the bytes.
+    opened: Arc<Vec<OnceLock<RecordBatch>>>,
     len: usize,
 }
 
@@ -58,6 +63,7 @@ impl Manifest {
             footer: Arc::new(Footer::from_json(entry)?),
             decoder: Arc::new(FileDecoder::new(schema.clone(), footer.version())),
             schema,
+            opened: Arc::new(blocks.iter().map(|_| OnceLock::new()).collect()),
             blocks: Arc::new(blocks),
             bytes: bytes.clone(),
             len: 0,
@@ -120,11 +126,18 @@ impl Manifest {
     /// # Errors
     /// If the bytes are damaged, or there is no such record.
     pub fn record(&self, index: usize) -> Result<Record, ManifestError> {
-        let batch = self.batch(index / ROWS)?;
         if index >= self.len {
             return Err(ManifestError::Format(format!("there is no record {index} among {}", self.len)));
         }
-        RecordsOf::new(&batch, &self.footer)?.record(index % ROWS)
+        let place = index / ROWS;
+        let batch = match self.opened[place].get() {
+            Some(batch) => batch,
+            None => {
+                let batch = self.batch(place)?;
+                self.opened[place].get_or_init(|| batch)
+            }
+        };
+        RecordsOf::new(batch, &self.footer)?.record(index % ROWS)
     }
 
     /// All records in order, with their fields among the columns.

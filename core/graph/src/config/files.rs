@@ -1,5 +1,5 @@
-//! Builders for parameters that name files. A file must exist when the experiment is checked; its content enters
-//! a cache key, its path does not.
+//! Builders for parameters that name files or folders. They must exist when the experiment is checked; their content
+//! enters a cache key, their path does not.
 
 use serde_json::json;
 
@@ -28,11 +28,33 @@ pub struct FileField<'r, 'a> {
     reader: &'r mut Reader<'a>,
     name: &'static str,
     help: &'static str,
+    want: Want,
+}
+
+/// What a path has to be.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Want {
+    File,
+    Folder,
+}
+
+impl Want {
+    fn ty(self) -> &'static str {
+        match self {
+            Self::File => "path of a file",
+            Self::Folder => "path of a folder",
+        }
+    }
 }
 
 impl<'r, 'a> FileField<'r, 'a> {
-    pub(super) fn new(reader: &'r mut Reader<'a>, name: &'static str, help: &'static str) -> Self {
-        Self { reader, name, help }
+    pub(super) fn new(
+        reader: &'r mut Reader<'a>,
+        name: &'static str,
+        help: &'static str,
+        want: Want,
+    ) -> Self {
+        Self { reader, name, help, want }
     }
 
     /// The file; an error if the key is missing.
@@ -40,7 +62,7 @@ impl<'r, 'a> FileField<'r, 'a> {
         self.document(None, true);
         let nowhere = InputFile { typed: String::new(), path: String::new(), span: self.reader.span() };
         let Some(entry) = self.reader.take(self.name) else {
-            self.reader.missing(self.name, "path of a file");
+            self.reader.missing(self.name, self.want.ty());
             return nowhere;
         };
         self.written(&entry.value).unwrap_or(nowhere)
@@ -68,10 +90,13 @@ impl<'r, 'a> FileField<'r, 'a> {
     }
 
     fn written(self, value: &Value) -> Option<InputFile> {
-        let found = expand(self.reader, value).and_then(|mut files| match files.len() {
-            1 => Ok(files.remove(0)),
-            count => Err(Wrong::new(value, format!("matches {count} files, one is wanted"))),
-        });
+        let found = match self.want {
+            Want::Folder => folder(self.reader, value),
+            Want::File => expand(self.reader, value).and_then(|mut files| match files.len() {
+                1 => Ok(files.remove(0)),
+                count => Err(Wrong::new(value, format!("matches {count} files, one is wanted"))),
+            }),
+        };
         match found {
             Ok(file) => {
                 self.reader.reading.files.push((self.name.to_owned(), file.clone()));
@@ -85,13 +110,9 @@ impl<'r, 'a> FileField<'r, 'a> {
     }
 
     fn document(&mut self, default: Option<&str>, required: bool) {
-        let (name, help, default) = (self.name, self.help, default.map(Into::into));
+        let (name, help, default, ty) = (self.name, self.help, default.map(Into::into), self.want.ty());
         let schema = json!({ "type": "string" });
-        let doc = || FieldDoc {
-            default,
-            required,
-            ..FieldDoc::value(name, help, "path of a file".to_owned(), schema)
-        };
+        let doc = || FieldDoc { default, required, ..FieldDoc::value(name, help, ty.to_owned(), schema) };
         self.reader.document(doc);
     }
 }
@@ -169,13 +190,29 @@ impl<'r, 'a> FilesField<'r, 'a> {
     }
 }
 
-/// The existing files of one string; none is a mistake.
-fn expand(reader: &Reader<'_>, value: &Value) -> Result<Vec<InputFile>, Wrong> {
+/// The path of a string as the author wrote it, and resolved.
+fn resolve<'v>(reader: &Reader<'_>, value: &'v Value) -> Result<(&'v str, String), Wrong> {
     let typed = value.as_str().ok_or_else(|| Wrong::ty(value, "path"))?;
     if typed.is_empty() {
         return Err(Wrong::new(value, "the path is empty"));
     }
-    let resolved = reader.env.loader.resolve(reader.env.sources.name(value.span.source), typed);
+    Ok((typed, reader.env.loader.resolve(reader.env.sources.name(value.span.source), typed)))
+}
+
+/// The existing folder of one string.
+fn folder(reader: &Reader<'_>, value: &Value) -> Result<InputFile, Wrong> {
+    let (typed, path) = resolve(reader, value)?;
+    if reader.env.loader.is_folder(&path) {
+        return Ok(InputFile { typed: typed.to_owned(), path, span: value.span });
+    }
+    let is_file = !reader.env.loader.expand(&path).is_empty();
+    let what = if is_file { "a file, and a folder is wanted:" } else { "no such folder:" };
+    Err(Wrong::new(value, format!("{what} `{path}`")).help("paths are relative to the file that names them"))
+}
+
+/// The existing files of one string; none is a mistake.
+fn expand(reader: &Reader<'_>, value: &Value) -> Result<Vec<InputFile>, Wrong> {
+    let (typed, resolved) = resolve(reader, value)?;
     let paths = reader.env.loader.expand(&resolved);
     if paths.is_empty() {
         let what = if is_pattern(typed) { "no file matches" } else { "no such file:" };

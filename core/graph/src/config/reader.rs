@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json};
 use super::{
     docs::{FieldDoc, FieldShape},
     field::{Choice, Field},
-    files::{FileField, FilesField, InputFile},
+    files::{FileField, FilesField, InputFile, Want},
     from_value::FromValue,
     model::GraphId,
     value::{Entry, Table, Value, ValueKind},
@@ -92,7 +92,12 @@ impl<'a> Reader<'a> {
 
     /// The path of a file that must exist.
     pub fn file(&mut self, name: &'static str, help: &'static str) -> FileField<'_, 'a> {
-        FileField::new(self, name, help)
+        FileField::new(self, name, help, Want::File)
+    }
+
+    /// The path of a folder that must exist; all that is in it counts in the cache key.
+    pub fn folder(&mut self, name: &'static str, help: &'static str) -> FileField<'_, 'a> {
+        FileField::new(self, name, help, Want::Folder)
     }
 
     /// Paths or patterns of files, each matching at least one.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use heddle_cache::Payload;
+use heddle_cache::{CacheError, Payload, PayloadWriter};
+use heddle_data::ManifestError;
 use heddle_graph::{digest::Digest, plan::FileKey};
 use indexmap::IndexMap;
 use tokio_util::sync::CancellationToken;
 
-use super::{event::Progress, library::Library};
+use super::{event::Progress, library::Library, store::Store};
 use crate::device::{Compute, DeviceError};
 
 /// One input artifact, as an edge brings it.
@@ -25,8 +26,27 @@ pub struct Artifact {
     pub bytes: Payload,
 }
 
-/// Bytes per output port.
-pub type Outputs = BTreeMap<String, Vec<u8>>;
+/// What a node gives on a port.
+pub enum Output {
+    /// Bytes that are about to be kept.
+    Bytes(Vec<u8>),
+    /// Bytes that the node wrote itself, through [`RunContext::writer`].
+    Kept(Digest),
+}
+
+impl From<Vec<u8>> for Output {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+/// What a node gives, by output port.
+pub type Outputs = BTreeMap<String, Output>;
+
+/// Bytes on one output port.
+pub fn output(port: impl Into<String>, bytes: Vec<u8>) -> Outputs {
+    Outputs::from([(port.into(), bytes.into())])
+}
 
 /// The world of a running node: its inputs, nothing else.
 pub struct RunContext<'a> {
@@ -42,6 +62,8 @@ pub struct RunContext<'a> {
     pub compute: Compute,
     /// Opens files by digest.
     pub library: &'a Library,
+    /// The cache: large outputs are written to it bit by bit, parts of results are kept in it.
+    pub store: &'a Store,
     /// Progress goes here.
     pub progress: Progress,
     /// Checked at step boundaries.
@@ -71,6 +93,11 @@ impl RunContext<'_> {
         Ok(self.library.bytes(&file.digest)?)
     }
 
+    /// Takes an output that is larger than memory; its digest goes into [`Output::Kept`].
+    pub fn writer(&self) -> Result<PayloadWriter, NodeError> {
+        Ok(self.store.cache().writer()?)
+    }
+
     /// All artifacts on a port.
     pub fn all(&self, port: &str) -> &[Artifact] {
         self.inputs.get(port).map_or(&[], Vec::as_slice)
@@ -94,6 +121,12 @@ pub enum NodeError {
     /// The device.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The cache.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// A manifest.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     /// Records, images, text.
     #[error(transparent)]
     Data(Box<dyn std::error::Error + Send + Sync>),

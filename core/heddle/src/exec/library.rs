@@ -23,6 +23,8 @@ pub struct Library {
     /// Many nodes name the same file; it is looked at once.
     seen: HashMap<String, Digest>,
     open: Mutex<HashMap<Digest, Arc<Shard>>>,
+    /// Where shards are that a node made.
+    store: Option<Store>,
 }
 
 /// A file could not be read.
@@ -49,7 +51,12 @@ pub enum LibraryError {
 }
 
 impl Library {
-    /// Digests a file, with the store's memo in between where there is one, and remembers where it lies.
+    /// A library that also finds shards among the artifacts of a cache.
+    pub fn with_store(self, store: Store) -> Self {
+        Self { store: Some(store), ..self }
+    }
+
+    /// Digests a file or folder, with the store's memo in between where there is one, and remembers where it lies.
     pub fn add(&mut self, path: &str, memo: Option<&Store>) -> Result<Digest, LibraryError> {
         if let Some(digest) = self.seen.get(path) {
             return Ok(*digest);
@@ -59,14 +66,9 @@ impl Library {
         let digest = match memo.and_then(|store| store.file_digest(&stamp)) {
             Some(digest) => digest,
             None => {
-                let digest = if is_archive(path) {
-                    let shard = open_shard(path).map_err(failed)?;
-                    let digest = Digest::from_bytes(shard.digest);
-                    self.lock().insert(digest, Arc::new(shard));
-                    digest
-                } else {
-                    Digest::of(&files::read(path).map_err(failed)?)
-                };
+                let shard = open_shard(path).map_err(failed)?;
+                let digest = Digest::from_bytes(shard.digest);
+                self.lock().insert(digest, Arc::new(shard));
                 if let Some(store) = memo
                     && let Err(error) = store.set_file_digest(&stamp, &digest)
                 {
@@ -96,10 +98,15 @@ impl Library {
         if let Some(shard) = self.lock().get(digest) {
             return Ok(shard.clone());
         }
-        let path = self.path(digest, name)?;
-        let shard = open_shard(path)
-            .map_err(|reason| LibraryError::Read { path: path.to_owned(), reason })
-            .map(Arc::new)?;
+        let shard = match self.made(digest, name) {
+            Some(shard) => shard,
+            None => {
+                let path = self.path(digest, name)?;
+                known_shard(path, digest)
+                    .map_err(|reason| LibraryError::Read { path: path.to_owned(), reason })
+                    .map(Arc::new)?
+            }
+        };
         if shard.digest != *digest.as_bytes() {
             return Err(LibraryError::Unknown { name: name.to_owned(), digest: *digest });
         }
@@ -107,10 +114,36 @@ impl Library {
         Ok(shard)
     }
 
+    /// The shard whose listing or bytes have been read whole in this process: a folder of which only the place is
+    /// known is listed now.
+    pub fn whole_shard(&self, digest: &Digest, name: &str) -> Result<Arc<Shard>, LibraryError> {
+        let shard = self.shard(digest, name)?;
+        if !shard.is_unlisted_folder() {
+            return Ok(shard);
+        }
+        let path = self.path(digest, name)?;
+        let failed = |reason| LibraryError::Read { path: path.to_owned(), reason };
+        let shard = Arc::new(open_shard(path).map_err(failed)?);
+        if shard.digest != *digest.as_bytes() {
+            return Err(LibraryError::Unknown { name: name.to_owned(), digest: *digest });
+        }
+        self.lock().insert(*digest, shard.clone());
+        Ok(shard)
+    }
+
+    /// A shard among the artifacts, unless a file of the experiment has this content.
+    fn made(&self, digest: &Digest, name: &str) -> Option<Arc<Shard>> {
+        if self.paths.contains_key(digest) {
+            return None;
+        }
+        let bytes = self.store.as_ref()?.artifact(digest).ok()??;
+        Some(Arc::new(Shard::known_bytes(name, *digest.as_bytes(), Arc::new(bytes))))
+    }
+
     /// All shards that the records of a manifest lie in.
     pub fn shards(&self, manifest: &Manifest) -> Result<Shards, LibraryError> {
         let mut shards = Shards::default();
-        for info in &manifest.shards {
+        for info in &manifest.footer.shards {
             shards.insert((*self.shard(&Digest::from_bytes(info.digest), &info.name)?).clone());
         }
         Ok(shards)
@@ -127,15 +160,19 @@ impl Library {
     }
 }
 
-fn is_archive(path: &str) -> bool {
-    let path = path.to_ascii_lowercase();
-    [".tar", ".tar.gz", ".tgz"].iter().any(|suffix| path.ends_with(suffix))
-}
-
 fn open_shard(path: &str) -> Result<Shard, String> {
     match files::embedded_shard(path) {
         Some(name) => Shard::embedded(name),
         None => Shard::open(Path::new(path)),
+    }
+    .map_err(|error| error.to_string())
+}
+
+/// A file whose digest a stamp vouches for.
+fn known_shard(path: &str, digest: &Digest) -> Result<Shard, String> {
+    match files::embedded_shard(path) {
+        Some(name) => Shard::embedded(name),
+        None => Shard::open_known(Path::new(path), *digest.as_bytes()),
     }
     .map_err(|error| error.to_string())
 }
@@ -150,10 +187,32 @@ fn stamp(path: &str) -> Result<Digest, String> {
     let file = Path::new(path);
     let real = file.canonicalize().map_err(|error| error.to_string())?;
     let meta = real.metadata().map_err(|error| error.to_string())?;
+    writer.bytes(real.as_os_str().as_encoded_bytes());
+    if meta.is_dir() {
+        // As `Folder` walks it, in an order of names.
+        for entry in walkdir::WalkDir::new(&real).follow_links(true).sort_by_file_name() {
+            match entry {
+                Ok(entry) => {
+                    writer.bytes(entry.path().as_os_str().as_encoded_bytes());
+                    if let Ok(meta) = entry.metadata() {
+                        state(&mut writer, &meta);
+                    }
+                }
+                Err(error) => {
+                    writer.str(&error.to_string());
+                }
+            }
+        }
+    } else {
+        state(&mut writer, &meta);
+    }
+    Ok(writer.finish())
+}
+
+fn state(writer: &mut DigestWriter, meta: &std::fs::Metadata) {
     let modified = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    writer.bytes(real.as_os_str().as_encoded_bytes()).u64(meta.len());
+    writer.u64(meta.len());
     if let Some(modified) = modified {
         writer.u64(modified.as_secs()).u64(modified.subsec_nanos().into());
     }
-    Ok(writer.finish())
 }

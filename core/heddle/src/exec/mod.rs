@@ -16,7 +16,7 @@ mod record;
 mod scheduler;
 mod store;
 
-pub use context::{Artifact, NodeError, Outputs, RunContext};
+pub use context::{Artifact, NodeError, Output, Outputs, RunContext, output};
 pub use event::{Event, Events, Progress};
 pub use library::{Library, LibraryError};
 pub use record::{NodeRecord, NodeState, RunRecord, RunsDir, Versions};

@@ -365,6 +365,7 @@ impl Task {
             inputs: self.inputs().map_err(Stopped::Failed)?,
             files: &facts.files,
             library: &self.library,
+            store: &self.store,
             compute: self.compute,
             progress: self.events.progress(&facts.name),
             cancel: self.cancel.clone(),

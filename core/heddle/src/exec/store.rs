@@ -4,15 +4,18 @@
 //! |---|---|---|
 //! | `trace` | artifact key | [`Trace`] as JSON: the key's parts, output digests, seconds |
 //! | `latest` | `kind/node name` | the artifact key of the last run of that node |
+//! | `part` | what a part of a node's work depends on | its result: verdicts of a chunk |
 //! | `file-digest` | digest of (path, length, modification time) | digest of the file's content |
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use heddle_cache::{Cache, CacheError, Holder, Payload, Wait};
 use heddle_graph::{
     digest::Digest,
     plan::{Known, Trace},
 };
+
+use super::context::{Output, Outputs};
 
 /// The cache as runs use it.
 #[derive(Clone)]
@@ -49,10 +52,21 @@ impl Store {
     }
 
     /// Keeps the outputs of a node and then its trace: nothing names bytes that are not on disk.
-    pub fn keep(&self, mut trace: Trace, outputs: &BTreeMap<String, Vec<u8>>) -> Result<Trace, StoreError> {
-        let bytes: Vec<&[u8]> = outputs.values().map(Vec::as_slice).collect();
-        let digests = self.cache.put_many(&bytes)?;
-        trace.outputs = outputs.keys().cloned().zip(digests).collect();
+    pub fn keep(&self, mut trace: Trace, outputs: &Outputs) -> Result<Trace, StoreError> {
+        let mut bytes = Vec::new();
+        let mut ports = Vec::new();
+        for (port, output) in outputs {
+            match output {
+                Output::Bytes(content) => {
+                    bytes.push(content.as_slice());
+                    ports.push(port.clone());
+                }
+                Output::Kept(digest) => {
+                    trace.outputs.insert(port.clone(), *digest);
+                }
+            }
+        }
+        trace.outputs.extend(ports.into_iter().zip(self.cache.put_many(&bytes)?));
         self.record(&trace)?;
         Ok(trace)
     }
@@ -82,6 +96,18 @@ impl Store {
     /// Remembers the digest of a file.
     pub fn set_file_digest(&self, stamp: &Digest, digest: &Digest) -> Result<(), StoreError> {
         Ok(self.cache.set("file-digest", stamp.as_bytes(), digest.as_bytes())?)
+    }
+
+    /// The value that a node kept of a part of its work (a chunk's verdicts), by what it depends on.
+    pub fn part(&self, key: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.cache.value("part", key.as_bytes())?)
+    }
+
+    /// Keeps values of parts of a node's work.
+    pub fn keep_parts(&self, parts: &[(Digest, Vec<u8>)]) -> Result<(), StoreError> {
+        let items: Vec<(&[u8], &[u8])> =
+            parts.iter().map(|(key, value)| (key.as_bytes().as_slice(), value.as_slice())).collect();
+        Ok(self.cache.set_many("part", &items)?)
     }
 
     fn read_trace(&self, key: &Digest) -> Option<Trace> {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     device::{Need, on_backend},
-    exec::{NodeError, Outputs, RunContext, Weight},
+    exec::{NodeError, Outputs, RunContext, Weight, output},
     model::{ModelGraph, Models},
 };
 
@@ -115,6 +115,6 @@ impl Node for Export {
             tower.images(cx, &records, &shards, self.batch)?
         });
         let belongs = cx.input("records")?.digest.to_string();
-        Ok(Outputs::from([("features".to_owned(), features_bytes(rows, &skipped, belongs))]))
+        Ok(output("features", features_bytes(rows, &skipped, belongs)))
     }
 }

@@ -106,7 +106,7 @@ pub const MODEL_KINDS: &[&dyn Kind<dyn ModelNode, ()>] = &[
 pub fn file_name(node: &str, port: &str, class: Class) -> String {
     let extension = match class {
         Class::Weights | Class::Features => "safetensors",
-        Class::Records => "jsonl",
+        Class::Records => "arrow",
         Class::Table => return format!("{node}.{port}"),
         _ => "json",
     };

@@ -1,20 +1,25 @@
 //! The records artifact: a manifest and how its images become tensors.
 
-use heddle_data::{Manifest, image::ImageSpec};
+use arrow_buffer::Buffer;
+use bytes::Bytes;
+use heddle_data::{Footer, Manifest, ManifestError, Record, image::ImageSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::exec::{Artifact, NodeError};
 
+/// The settings' place in the footer.
+const SETTINGS: &str = "images";
+
 /// What travels on a records edge. Image bytes stay in their shards.
 #[derive(Debug, Clone)]
 pub struct Records {
-    /// The records.
+    /// The records, read in place.
     pub manifest: Manifest,
     /// How their images are decoded.
     pub settings: Settings,
 }
 
-/// How a source's images are read; the first line of the artifact.
+/// How a source's images are read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Size, resizing, normalisation.
@@ -23,29 +28,30 @@ pub struct Settings {
     pub max_bad: usize,
 }
 
-impl Records {
-    /// One line of settings, then the manifest; the same bytes on every machine.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, NodeError> {
-        let mut bytes = serde_json::to_vec(&self.settings)
+impl Settings {
+    /// Notes the settings in a footer that is about to be written.
+    pub fn put(&self, footer: &mut Footer) -> Result<(), NodeError> {
+        let settings = serde_json::to_value(self)
             .map_err(|error| NodeError::Other(format!("image settings: {error}")))?;
-        bytes.push(b'\n');
-        bytes.extend(self.manifest.to_bytes());
-        Ok(bytes)
+        footer.settings.insert(SETTINGS.into(), settings);
+        Ok(())
     }
+}
 
+impl Records {
     /// Reads the artifact of a records port.
     pub fn read(artifact: &Artifact) -> Result<Self, NodeError> {
         let failed =
             |reason: String| NodeError::Artifact { from: artifact.from.clone(), expected: "records", reason };
-        let end = artifact
-            .bytes
-            .iter()
-            .position(|byte| *byte == b'\n')
-            .ok_or_else(|| failed("no settings line".into()))?;
-        let settings =
-            serde_json::from_slice(&artifact.bytes[..end]).map_err(|error| failed(error.to_string()))?;
-        let manifest =
-            Manifest::from_bytes(&artifact.bytes[end + 1..]).map_err(|error| failed(error.to_string()))?;
+        let bytes = Buffer::from(Bytes::from_owner(artifact.bytes.clone()));
+        let manifest = Manifest::open(bytes).map_err(|error| failed(error.to_string()))?;
+        let settings = manifest.footer.settings.get(SETTINGS).cloned().unwrap_or_default();
+        let settings = serde_json::from_value(settings).map_err(|error| failed(error.to_string()))?;
         Ok(Self { manifest, settings })
+    }
+
+    /// All records in memory: for evaluation sets, whose answers are looked up again and again.
+    pub fn collect(&self) -> Result<Vec<Record>, ManifestError> {
+        self.manifest.records().collect()
     }
 }

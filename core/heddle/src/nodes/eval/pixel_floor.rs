@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use heddle_data::{
+    Record,
     image::{DecodeLimits, Prepared},
     loader::{Images, load_images},
     pixel_floor::pixel_floor,
@@ -18,7 +19,7 @@ use super::{
     tasks::{Tally, Task, read_tasks},
 };
 use crate::{
-    exec::{NodeError, Outputs, RunContext, Weight},
+    exec::{NodeError, Outputs, RunContext, Weight, output},
     model::Models,
     nodes::{
         Node,
@@ -80,8 +81,8 @@ impl Node for Floor {
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
         let test = Records::read(cx.input("records")?)?;
         let train = Records::read(cx.input("train")?)?;
-        let (asked, looked_up) = (&test.manifest.records, &train.manifest.records);
-        let (test_images, train_images) = (images(cx, &test)?, images(cx, &train)?);
+        let (asked, looked_up) = (&test.collect()?, &train.collect()?);
+        let (test_images, train_images) = (images(cx, &test, asked)?, images(cx, &train, looked_up)?);
         let skipped = test_images.skipped.iter().chain(&train_images.skipped);
         let notes = skipped.map(|one| format!("skipped {one}")).collect();
         let mut metrics = Metrics { notes, ..Metrics::default() };
@@ -116,14 +117,14 @@ impl Node for Floor {
                     .extend(tally.measurements(&base).into_iter().filter(|m| m.metric == "top-1"));
             }
         }
-        Ok(Outputs::from([("metrics".to_owned(), metrics.to_bytes()?)]))
+        Ok(output("metrics", metrics.to_bytes()?))
     }
 }
 
 /// All pictures of the records, up to their limit of broken ones.
-fn images(cx: &RunContext<'_>, records: &Records) -> Result<Images, NodeError> {
-    let shards = cx.library.shards(&records.manifest)?;
-    let Records { manifest, settings } = records;
-    load_images(&manifest.records, &shards, &settings.image, &DecodeLimits::default(), settings.max_bad)
+fn images(cx: &RunContext<'_>, from: &Records, records: &[Record]) -> Result<Images, NodeError> {
+    let shards = cx.library.shards(&from.manifest)?;
+    let settings = &from.settings;
+    load_images(records, &shards, &settings.image, &DecodeLimits::default(), settings.max_bad)
         .map_err(NodeError::data)
 }

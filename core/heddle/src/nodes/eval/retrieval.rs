@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     device::Need,
-    exec::{NodeError, Outputs, RunContext, Weight},
+    exec::{NodeError, Outputs, RunContext, Weight, output},
     model::{ModelGraph, Models},
     nodes::{
         Node,
@@ -96,7 +96,8 @@ impl Node for Eval {
         let records = Records::read(cx.input("records")?)?;
         let features = features_of(cx, &records)?;
         let encode = self.text.encoder(cx)?;
-        let splits = self.splits(&records.manifest.records, &features)?;
+        let all = records.collect()?;
+        let splits = self.splits(&all, &features)?;
         let mut metrics = Metrics { notes: features.notes(), ..Metrics::default() };
         for language in &self.text.languages {
             for (split, members) in &splits {
@@ -120,7 +121,7 @@ impl Node for Eval {
                 }
             }
         }
-        Ok(Outputs::from([("metrics".to_owned(), metrics.to_bytes()?)]))
+        Ok(output("metrics", metrics.to_bytes()?))
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     device::Need,
-    exec::{NodeError, Outputs, RunContext, Weight},
+    exec::{NodeError, Outputs, RunContext, Weight, output},
     model::{ModelGraph, Models},
     nodes::{
         Node,
@@ -101,8 +101,9 @@ impl Node for Eval {
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
         let records = Records::read(cx.input("records")?)?;
         let answers = cx.optional("classes").map(Records::read).transpose()?;
-        let answers = &answers.as_ref().unwrap_or(&records).manifest.records;
-        let records_asked = &records.manifest.records;
+        let records_asked = &records.collect()?;
+        let answers = answers.map(|answers| answers.collect()).transpose()?;
+        let answers = answers.as_ref().unwrap_or(records_asked);
         for (name, task) in &self.tasks {
             task.check(name, records_asked, answers)?;
         }
@@ -125,7 +126,7 @@ impl Node for Eval {
                 metrics.measurements.extend(score(task, records_asked, &features, &candidates, &base));
             }
         }
-        Ok(Outputs::from([("metrics".to_owned(), metrics.to_bytes()?)]))
+        Ok(output("metrics", metrics.to_bytes()?))
     }
 }
 

@@ -112,10 +112,10 @@ impl Node for Writer {
         let json =
             serde_json::to_vec_pretty(&document).map_err(|error| NodeError::Other(error.to_string()))?;
         Ok(Outputs::from([
-            ("txt".to_owned(), tables::text(&self.title, &measurements, &stages, &notes).into_bytes()),
-            ("json".to_owned(), json),
-            ("csv".to_owned(), tables::csv(&measurements)?),
-            ("svg".to_owned(), curve::svg(&stages)?.into_bytes()),
+            ("txt".to_owned(), tables::text(&self.title, &measurements, &stages, &notes).into_bytes().into()),
+            ("json".to_owned(), json.into()),
+            ("csv".to_owned(), tables::csv(&measurements)?.into()),
+            ("svg".to_owned(), curve::svg(&stages)?.into_bytes().into()),
         ]))
     }
 }

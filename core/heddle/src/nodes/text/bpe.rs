@@ -7,7 +7,7 @@ use heddle_graph::{
 };
 
 use crate::{
-    exec::{NodeError, Outputs, RunContext},
+    exec::{NodeError, Outputs, RunContext, output},
     model::Models,
     nodes::{
         Node,
@@ -70,18 +70,30 @@ impl Node for Train {
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
         let records = Records::read(cx.input("records")?)?;
         let mut texts: Vec<String> = Vec::new();
-        for column in &self.columns {
-            let before = texts.len();
-            records.manifest.records.iter().for_each(|record| texts.extend(column_texts(record, column)));
-            if texts.len() == before {
-                return Err(NodeError::Other(format!("no record has text in the column `{column}`")));
+        let mut found = vec![false; self.columns.len()];
+        let mut settled = 0;
+        for record in records.manifest.records() {
+            let record = record?;
+            for (column, found) in self.columns.iter().zip(&mut found) {
+                let before = texts.len();
+                texts.extend(column_texts(&record, column));
+                *found |= texts.len() > before;
+            }
+            // Texts repeat, across records and styles; memory holds each one a few times at the most.
+            if texts.len() > 2 * settled + 100_000 {
+                texts.sort_unstable();
+                texts.dedup();
+                settled = texts.len();
             }
         }
-        texts.sort();
+        if let Some((column, _)) = self.columns.iter().zip(found).find(|(_, found)| !found) {
+            return Err(NodeError::Other(format!("no record has text in the column `{column}`")));
+        }
+        texts.sort_unstable();
         texts.dedup();
         let options =
             BpeOptions { vocab_size: self.vocab, lowercase: self.lowercase, ..BpeOptions::default() };
         let tokenizer = Tokenizer::train_bpe(&texts, &options).map_err(NodeError::data)?;
-        Ok(Outputs::from([("tokenizer".to_owned(), tokenizer.to_json())]))
+        Ok(output("tokenizer", tokenizer.to_json()))
     }
 }

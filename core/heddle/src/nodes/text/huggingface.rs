@@ -7,7 +7,7 @@ use heddle_graph::{
 };
 
 use crate::{
-    exec::{NodeError, Outputs, RunContext},
+    exec::{NodeError, Outputs, RunContext, output},
     model::Models,
     nodes::Node,
 };
@@ -49,6 +49,6 @@ impl Node for File {
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
         let tokenizer = Tokenizer::from_json(&cx.file("file")?).map_err(NodeError::data)?;
         cx.progress.note(format!("{} tokens", tokenizer.vocab_size()));
-        Ok(Outputs::from([("tokenizer".to_owned(), tokenizer.to_json())]))
+        Ok(output("tokenizer", tokenizer.to_json()))
     }
 }

@@ -114,8 +114,8 @@ pub fn features_of(cx: &RunContext<'_>, records: &Records) -> Result<Features, N
     }
     let tensor = file.tensor(FEATURES).map_err(|error| failed(error.to_string()))?;
     let [count, width] = *tensor.shape() else { return Err(failed(format!("shape {:?}", tensor.shape()))) };
-    if count != records.manifest.records.len() {
-        return Err(failed(format!("{count} rows for {} records", records.manifest.records.len())));
+    if count != records.manifest.len() {
+        return Err(failed(format!("{count} rows for {} records", records.manifest.len())));
     }
     let data = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     let mut rows = Rows { width, data }.finite("image features")?;

@@ -78,14 +78,15 @@ impl<B: Backend> Tower<B> {
     ) -> Result<(HostTensor, BTreeSet<usize>), NodeError> {
         let input = self.input(Class::Image)?;
         let bad = BadRecords::new(records.settings.max_bad);
-        let all = &records.manifest.records;
+        let all = records.manifest.len();
+        let mut coming = records.manifest.records();
         let mut rows = HostTensor { shape: vec![0, 0], data: Vec::new() };
         let mut skipped = BTreeSet::new();
-        for (place, chunk) in all.chunks(batch).enumerate() {
+        for first in (0..all).step_by(batch) {
             cx.check_cancelled()?;
-            let first = place * batch;
-            cx.progress.set(first as u64, all.len() as u64, "");
-            let (images, broken) = decode(chunk, shards, &records.settings.image);
+            cx.progress.set(first as u64, all as u64, "");
+            let chunk: Vec<Record> = coming.by_ref().take(batch).collect::<Result<_, _>>()?;
+            let (images, broken) = decode(&chunk, shards, &records.settings.image);
             let value = Value::from_host(self.parameters.backend(), ValueKind::Image, images, &Tape::off())?;
             let mut part = self.run(&input, value)?;
             let width = part.shape.last().copied().unwrap_or(0);
@@ -98,7 +99,7 @@ impl<B: Backend> Tower<B> {
             rows.shape = vec![first + chunk.len(), width];
             rows.data.extend(part.data);
         }
-        match all.len() {
+        match all {
             0 => Err(NodeError::Other("there are no records to embed".into())),
             _ => Ok((rows, skipped)),
         }

@@ -5,11 +5,8 @@
 use std::{cell::RefCell, collections::BTreeMap};
 
 use heddle_data::{
-    Record,
-    image::{Augment, DecodeLimits, ImageSpec, Prepared},
-    loader::{
-        Batches as Order, DistinctBatches, Images, Prefetch, PrefetchOptions, ShuffledBatches, load_images,
-    },
+    image::{Augment, ImageSpec},
+    loader::{Batches as Order, DistinctBatches, Pictures, Prefetch, PrefetchOptions, ShuffledBatches},
     rng,
     text::{CaptionOptions, EncodeOptions, Tokenizer},
 };
@@ -66,21 +63,21 @@ impl Batches {
         let records = Records::read(cx.input("records")?)?;
         let shards = cx.library.shards(&records.manifest)?;
         let spec = records.settings.image.clone();
-        let limits = DecodeLimits::default();
-        let Images { kept, images, skipped } =
-            load_images(&records.manifest.records, &shards, &spec, &limits, records.settings.max_bad)
+        let (manifest, max_bad) = (records.manifest, records.settings.max_bad);
+        let mut going = |_: usize| !cx.cancel.is_cancelled();
+        let pictures =
+            Pictures::load(manifest, shards, spec.clone(), max_bad, settings.keep_images, &mut going)
                 .map_err(NodeError::data)?;
-        let notes = skipped.iter().map(|skipped| format!("skipped {skipped}")).collect();
-        let all = records.manifest.records;
-        let records: Vec<Record> = kept.iter().map(|index| all[*index as usize].clone()).collect();
+        cx.check_cancelled()?;
+        let notes = pictures.skipped().iter().map(|skipped| format!("skipped {skipped}")).collect();
         let tokenizer = cx.optional("tokenizer").map(read_tokenizer).transpose()?;
         let order: Box<dyn Order> = match &settings.distinct {
             Some(column) => Box::new(
-                DistinctBatches::by_column(&records, column, settings.batch, cx.seed)
+                DistinctBatches::by_column(pictures.records(), column, settings.batch, cx.seed)
                     .map_err(NodeError::data)?,
             ),
             None => Box::new(
-                ShuffledBatches::new(records.len(), settings.batch, cx.seed).map_err(NodeError::data)?,
+                ShuffledBatches::new(pictures.len(), settings.batch, cx.seed).map_err(NodeError::data)?,
             ),
         };
         let inputs = &model.graph().inputs;
@@ -96,8 +93,7 @@ impl Batches {
             order,
             image_inputs: of_class(Class::Image).collect(),
             text_inputs: texts.collect(),
-            records,
-            images,
+            pictures,
             spec,
             augment: settings.augment.clone(),
             captions: settings.text.clone(),
@@ -127,8 +123,7 @@ impl Batches {
 struct Maker {
     seed: u64,
     order: Box<dyn Order>,
-    records: Vec<Record>,
-    images: Vec<Prepared>,
+    pictures: Pictures,
     spec: ImageSpec,
     augment: Option<Augment>,
     captions: CaptionOptions,
@@ -140,25 +135,31 @@ struct Maker {
 impl Maker {
     fn batch(&self, step: u64) -> Result<Batch, NodeError> {
         let rows: Vec<usize> = self.order.batch(step).into_iter().map(|index| index as usize).collect();
-        let images = self.image_inputs.iter().map(|name| (name.clone(), self.images(step, &rows)));
+        let images = self.image_inputs.iter().map(|name| Ok((name.clone(), self.images(step, &rows)?)));
         let texts = self
             .text_inputs
             .iter()
             .map(|(name, options)| Ok((name.clone(), self.texts(step, &rows, options)?)));
-        Ok(Batch { images: images.collect(), texts: texts.collect::<Result<_, NodeError>>()? })
+        Ok(Batch {
+            images: images.collect::<Result<_, NodeError>>()?,
+            texts: texts.collect::<Result<_, NodeError>>()?,
+        })
     }
 
-    fn images(&self, step: u64, rows: &[usize]) -> HostTensor {
+    fn images(&self, step: u64, rows: &[usize]) -> Result<HostTensor, NodeError> {
         let [height, width] = self.spec.size.map(|side| side as usize);
-        let one = |(place, row): (usize, &usize)| match &self.augment {
-            Some(augment) => {
-                let mut rng = rng(self.seed, &[AUGMENT_STREAM, step, place as u64]);
-                self.images[*row].augmented(augment, &self.spec, &mut rng)
-            }
-            None => self.images[*row].tensor(&self.spec),
+        let one = |(place, row): (usize, &usize)| {
+            let picture = self.pictures.picture(*row).map_err(NodeError::data)?;
+            Ok(match &self.augment {
+                Some(augment) => {
+                    let mut rng = rng(self.seed, &[AUGMENT_STREAM, step, place as u64]);
+                    picture.augmented(augment, &self.spec, &mut rng)
+                }
+                None => picture.tensor(&self.spec),
+            })
         };
-        let pictures: Vec<Vec<f32>> = rows.iter().enumerate().map(one).collect();
-        HostTensor { shape: vec![rows.len(), 3, height, width], data: pictures.concat() }
+        let pictures: Vec<Vec<f32>> = rows.iter().enumerate().map(one).collect::<Result<_, NodeError>>()?;
+        Ok(HostTensor { shape: vec![rows.len(), 3, height, width], data: pictures.concat() })
     }
 
     fn texts(&self, step: u64, rows: &[usize], options: &EncodeOptions) -> Result<Tokens, NodeError> {
@@ -166,7 +167,7 @@ impl Maker {
             self.tokenizer.as_ref().ok_or_else(|| NodeError::Other("no tokenizer is connected".into()))?;
         let one = |(place, row): (usize, &usize)| {
             let mut rng = rng(self.seed, &[CAPTION_STREAM, step, place as u64]);
-            self.captions.sample(&self.records[*row], &mut rng).map_err(NodeError::data)
+            self.captions.sample(&self.pictures.record(*row)?, &mut rng).map_err(NodeError::data)
         };
         let texts: Vec<String> = rows.iter().enumerate().map(one).collect::<Result<_, _>>()?;
         tokens(tokenizer, &texts, options)

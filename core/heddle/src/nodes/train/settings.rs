@@ -45,6 +45,8 @@ pub struct Settings {
     pub text: CaptionOptions,
     /// Image augmentation.
     pub augment: Option<Augment>,
+    /// Bytes of decoded pictures that stay in memory.
+    pub keep_images: u64,
     /// Steps a point of the learning curve.
     pub log_every: u64,
 }
@@ -128,6 +130,16 @@ impl Settings {
                 .optional(),
             text: r.table("text", "which text goes with an image", read_captions),
             augment: r.optional_table("augment", "random changes to training images", read_augment),
+            keep_images: {
+                let mebibytes: u64 = r
+                    .field(
+                        "keep-images",
+                        "MiB of decoded pictures that stay in memory; others are decoded again",
+                    )
+                    .not_in_key("a picture is the same when it is decoded again")
+                    .or(4096);
+                mebibytes.saturating_mul(1 << 20)
+            },
             log_every: r.field("log-every", "steps a point of the learning curve").min(1).or(50),
         }
     }

@@ -53,8 +53,8 @@ pub fn train<B: Backend>(
     metrics.notes = batches.notes().to_vec();
     metrics.notes.iter().for_each(|note| cx.progress.note(note.clone()));
     Ok(Outputs::from([
-        ("weights".to_owned(), save(model, &learner.result()?)?),
-        ("metrics".to_owned(), metrics.to_bytes()?),
+        ("weights".to_owned(), save(model, &learner.result()?)?.into()),
+        ("metrics".to_owned(), metrics.to_bytes()?.into()),
     ]))
 }
 
