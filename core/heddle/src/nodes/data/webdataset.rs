@@ -78,6 +78,10 @@ impl Node for Source {
                 })
                 .collect::<Result<_, NodeError>>()?;
             for (shard, scan) in scans {
+                // Shards behind the limit do not count, however many were read at once.
+                if sink.is_full() {
+                    break;
+                }
                 sink.rows.shard(ShardInfo { name: shard.name.clone(), digest: shard.digest });
                 scan.skipped.into_iter().for_each(|skipped| sink.skip(skipped));
                 scan.records.into_iter().try_for_each(|record| sink.push(record))?;
