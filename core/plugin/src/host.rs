@@ -1,0 +1,247 @@
+//! The host: engines, the clock that ends endless calls, and plugins made ready from bytes.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use wasmtime::{
+    Config, Engine, EngineWeak,
+    component::{Component, InstancePre, Linker},
+};
+
+use crate::{
+    Limits, World,
+    abi::Description,
+    compile::{CompileError, Compiler, CompilerCommand},
+    describe::{self, ConfigProblem},
+    failure::Failure,
+    limits::{CompileLimits, STACK},
+    scan::{ScanError, scan},
+    session::{Session, Settings, describe_plugin},
+    state::{HostState, define_host},
+    wasi::define_stubs,
+};
+
+/// Length of an epoch: deadlines are kept to about this.
+pub(crate) const EPOCH: Duration = Duration::from_millis(5);
+
+/// Settings of a host.
+#[derive(Debug, Clone)]
+pub struct HostOptions {
+    /// Folder of compiled code; made if it is missing, and private.
+    pub aot: PathBuf,
+    /// What compiles.
+    pub compiler: CompilerCommand,
+    /// What compiling may take.
+    pub compile: CompileLimits,
+}
+
+/// How a file is made a plugin.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Imports of WASI are allowed and lead nowhere.
+    pub stub_wasi: bool,
+    /// Instructions are counted.
+    pub fuel: bool,
+}
+
+/// A file that is no usable plugin.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It was refused at sight.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// It did not compile.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// Its imports do not fit.
+    #[error("its interface does not fit: {0}")]
+    Link(String),
+    /// It did not describe itself.
+    #[error(transparent)]
+    Describe(Box<Failure>),
+    /// It described itself badly.
+    #[error("its description is wrong: {0}")]
+    Description(String),
+    /// The engine could not be made.
+    #[error("the engine could not be made: {0}")]
+    Engine(String),
+}
+
+/// Runs plugins. Clones are one host.
+#[derive(Clone)]
+pub struct Host(Arc<Inner>);
+
+struct Inner {
+    plain: Engine,
+    /// Counts instructions; made when a node wants that.
+    fuelled: OnceLock<Engine>,
+    compiler: Compiler,
+}
+
+/// An engine that gives equal bits everywhere. Wants nothing from the system but memory.
+pub(crate) fn engine(fuel: bool) -> wasmtime::Result<Engine> {
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        .epoch_interruption(true)
+        .consume_fuel(fuel)
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true)
+        .wasm_relaxed_simd(false)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .max_wasm_stack(STACK);
+    Engine::new(&config)
+}
+
+/// Lets an engine's epochs pass as long as somebody has it.
+fn tick(engine: EngineWeak) -> std::io::Result<()> {
+    let ticking = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(EPOCH);
+        }
+    };
+    std::thread::Builder::new().name("plugin epochs".into()).spawn(ticking).map(drop)
+}
+
+fn ticking_engine(fuel: bool) -> Result<Engine, LoadError> {
+    let failed = |error: &dyn std::fmt::Display| LoadError::Engine(error.to_string());
+    let engine = engine(fuel).map_err(|error| failed(&error))?;
+    tick(engine.weak()).map_err(|error| failed(&error))?;
+    Ok(engine)
+}
+
+impl Host {
+    /// A host.
+    ///
+    /// # Errors
+    /// [`LoadError::Engine`] if the system gives no thread or memory.
+    pub fn new(options: HostOptions) -> Result<Self, LoadError> {
+        let HostOptions { aot: folder, compiler: command, compile: limits } = options;
+        let compiler = Compiler { folder, command, limits };
+        Ok(Self(Arc::new(Inner { plain: ticking_engine(false)?, fuelled: OnceLock::new(), compiler })))
+    }
+
+    fn engine(&self, fuel: bool) -> Result<&Engine, LoadError> {
+        if !fuel {
+            return Ok(&self.0.plain);
+        }
+        if let Some(engine) = self.0.fuelled.get() {
+            return Ok(engine);
+        }
+        let engine = ticking_engine(true)?;
+        Ok(self.0.fuelled.get_or_init(|| engine))
+    }
+
+    /// Makes a file's bytes a plugin: looks them over, compiles them unless that was done before, and asks the plugin what
+    /// it is. `name` stands in messages until the plugin has said its own.
+    ///
+    /// # Errors
+    /// [`LoadError`]; nothing in the bytes makes this panic or take longer than the limits allow.
+    pub fn load(&self, name: &str, bytes: &[u8], options: LoadOptions) -> Result<Plugin, LoadError> {
+        let scanned = scan(bytes, options.stub_wasi)?;
+        let engine = self.engine(options.fuel)?;
+        let component = self.0.compiler.component(engine, &scanned.component, options.fuel)?;
+        let link = |error: wasmtime::Error| LoadError::Link(crate::text::printable(&format!("{error:#}")));
+        let pre = linked(engine, &component, &scanned.imports, options.stub_wasi).map_err(link)?;
+        let description = describe_plugin(&pre, name, &scanned.exports, &Limits::default(), options.fuel)
+            .map_err(|failure| LoadError::Describe(Box::new(failure)))?;
+        let description = describe::check(description, scanned.world).map_err(LoadError::Description)?;
+        let validator = describe::validator(&description.config_schema).map_err(LoadError::Description)?;
+        Ok(Plugin(Arc::new(Ready {
+            pre,
+            world: scanned.world,
+            description,
+            validator,
+            digest: *blake3::hash(bytes).as_bytes(),
+            imports: scanned.imports,
+            exports: scanned.exports,
+            functions: scanned.functions,
+            bytes: bytes.len(),
+            fuel: options.fuel,
+        })))
+    }
+}
+
+fn linked(
+    engine: &Engine,
+    component: &Component,
+    imports: &[String],
+    stub_wasi: bool,
+) -> wasmtime::Result<InstancePre<HostState>> {
+    let mut linker = Linker::new(engine);
+    define_host(&mut linker)?;
+    if stub_wasi {
+        define_stubs(&mut linker, component, imports)?;
+    }
+    linker.instantiate_pre(component)
+}
+
+/// A plugin, ready to be opened. Clones are one plugin.
+#[derive(Clone)]
+pub struct Plugin(pub(crate) Arc<Ready>);
+
+pub(crate) struct Ready {
+    pub pre: InstancePre<HostState>,
+    pub world: World,
+    pub description: Description,
+    pub validator: jsonschema::Validator,
+    pub digest: [u8; 32],
+    pub imports: Vec<String>,
+    pub exports: Vec<String>,
+    pub functions: u32,
+    pub bytes: usize,
+    pub fuel: bool,
+}
+
+impl Plugin {
+    /// What it does.
+    pub fn world(&self) -> World {
+        self.0.world
+    }
+
+    /// What it says of itself, checked.
+    pub fn description(&self) -> &Description {
+        &self.0.description
+    }
+
+    /// BLAKE3 of its file.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.0.digest
+    }
+
+    /// The instances that it imports.
+    pub fn imports(&self) -> &[String] {
+        &self.0.imports
+    }
+
+    /// Functions of all its modules, and bytes of its file.
+    pub fn size(&self) -> (u32, usize) {
+        (self.0.functions, self.0.bytes)
+    }
+
+    /// Everything that its schema finds wrong with a config; the plugin itself may find more when it is opened.
+    pub fn check_config(&self, config: &serde_json::Value) -> Vec<ConfigProblem> {
+        describe::problems(&self.0.validator, config)
+    }
+
+    /// Starts it with a config, a seed and limits. The first instance is made at once, so that a config it refuses is
+    /// known now.
+    ///
+    /// # Errors
+    /// A [`Failure`] of kind [`Config`](crate::FailureKind::Config), or any that starting gives.
+    pub fn open(&self, settings: Settings) -> Result<Session, Failure> {
+        Session::open(self.clone(), settings)
+    }
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plugin").field("name", &self.0.description.name).finish_non_exhaustive()
+    }
+}

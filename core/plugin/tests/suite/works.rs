@@ -1,0 +1,134 @@
+//! Good plugins: what they see, what they answer, and that nothing but that decides.
+
+use heddle_plugin::{Isolation, Level, LoadOptions, State, World};
+use serde_json::json;
+
+use crate::wat::{Guest, HOST, RESULT, aot, batch, host, load, open, settings};
+
+/// Drops a record whose text is longer than two bytes; reads the column as the interface lays it out.
+fn length_filter() -> Guest {
+    Guest {
+        // The one column: name 0, rows option 8 (disc, ptr, len), validity option 20, values 32 (disc, payload 36:
+        // offsets ptr, len, bytes ptr, len).
+        apply: format!(
+            "(local $offsets i32) (local $row i32) (local $out i32)
+             (local.set $offsets (i32.load offset=36 (local.get $columns)))
+             (local.set $out (i32.const 40000))
+             (block $end (loop $next
+               (br_if $end (i32.ge_u (local.get $row) (local.get $rows)))
+               (i32.store8 (i32.add (local.get $out) (local.get $row)) (i32.gt_u
+                 (i32.sub (i32.load offset=4 (i32.add (local.get $offsets) (i32.shl (local.get $row) (i32.const 2))))
+                          (i32.load (i32.add (local.get $offsets) (i32.shl (local.get $row) (i32.const 2)))))
+                 (i32.const 2)))
+               (local.set $row (i32.add (local.get $row) (i32.const 1))) (br $next)))
+             (global.set $heap (i32.const 65536))
+             (i32.store8 (i32.const {RESULT}) (i32.const 0)) (i32.store offset=4 (i32.const {RESULT}) (local.get $out))
+             (i32.store offset=8 (i32.const {RESULT}) (local.get $rows)) (i32.const {RESULT})"
+        ),
+        ..Guest::default()
+    }
+}
+
+#[test]
+fn a_filter_sees_its_column_and_answers() {
+    let plugin = load(&length_filter());
+    assert_eq!((plugin.world(), plugin.description().state), (World::Filter, State::None));
+    assert_eq!(plugin.description().reasons[0].code, "bad");
+    let session = plugin.open(settings()).unwrap();
+    let texts = [Some("a"), Some("abc"), None, Some("ab"), Some("猫")];
+    assert_eq!(session.filter(&batch(0, &texts)).unwrap().value, [0, 1, 0, 0, 1]);
+    // A slice does not begin where its buffers begin.
+    let mut sliced = batch(1, &texts);
+    sliced.columns[0].1 = sliced.columns[0].1.slice(1, 3);
+    sliced.rows = 3;
+    assert_eq!(session.filter(&sliced).unwrap().value, [1, 0, 0]);
+    assert_eq!(session.filter(&batch(2, &[])).unwrap().value, [] as [u8; 0]);
+}
+
+#[test]
+fn answers_are_equal_on_many_threads_and_with_an_instance_a_batch() {
+    let plugin = load(&length_filter());
+    let words = ["", "a", "ab", "abc", "abcd"];
+    let batches: Vec<_> = (0..40)
+        .map(|i| batch(i, &(0..i).map(|k| Some(words[(i * k % 5) as usize])).collect::<Vec<_>>()))
+        .collect();
+    let of = |isolation| {
+        let session = plugin.open(heddle_plugin::Settings { isolation, ..settings() }).unwrap();
+        let alone: Vec<_> = batches.iter().map(|batch| session.filter(batch).unwrap().value).collect();
+        let together: Vec<_> = std::thread::scope(|threads| {
+            let calls: Vec<_> =
+                batches.iter().map(|batch| threads.spawn(|| session.filter(batch).unwrap().value)).collect();
+            calls.into_iter().map(|call| call.join().unwrap()).collect()
+        });
+        assert_eq!(alone, together);
+        alone
+    };
+    assert_eq!(of(Isolation::Session), of(Isolation::Batch));
+}
+
+#[test]
+fn logs_and_counters_come_with_the_answer() {
+    let guest = Guest {
+        top: r#"(data (i32.const 50000) "seen\1b[2J")"#.into(),
+        apply: format!(
+            "(call $log (i32.const 2) (i32.const 50000) (i32.const 8)) (call $count_up (i32.const 50000) (i32.const 4) (i64.const 5))
+             (call $count_up (i32.const 50000) (i32.const 4) (i64.const 2)) {}",
+            Guest::default().apply
+        ),
+        ..Guest::default()
+    };
+    let session = open(&guest).unwrap();
+    for index in 0..2 {
+        let said = session.filter(&batch(index, &[Some("x")])).unwrap().said;
+        assert_eq!(said.log, [(Level::Warn, "seen\\u{1b}[2J".to_owned())]);
+        assert_eq!(said.counters, [("seen".to_owned(), 7)].into());
+    }
+}
+
+#[test]
+fn fuel_is_counted_and_the_same_every_time() {
+    let plugin = HOST
+        .load("guest", &length_filter().bytes(), LoadOptions { fuel: true, ..LoadOptions::default() })
+        .unwrap();
+    let mut settings = settings();
+    settings.limits.fuel = Some(1_000_000);
+    let session = plugin.open(settings).unwrap();
+    let used = |index| session.filter(&batch(index, &[Some("x"); 50])).unwrap().fuel.unwrap();
+    let first = used(0);
+    assert!(first > 50, "{first}");
+    assert_eq!((used(1), used(2)), (first, first));
+}
+
+#[test]
+fn a_config_is_held_against_the_schema() {
+    let mut guest = Guest::default();
+    guest.description.schema =
+        json!({ "type": "object", "additionalProperties": false, "properties": { "words": { "type": "array", "items": { "type": "string" } } } })
+            .to_string();
+    let plugin = load(&guest);
+    assert_eq!(plugin.check_config(&json!({ "words": ["a"] })), []);
+    let problems = plugin.check_config(&json!({ "words": ["a", 3], "wrods": 1 }));
+    insta::assert_debug_snapshot!(problems);
+    assert_eq!(load(&Guest::default()).check_config(&json!({ "x": 1 })).len(), 1);
+}
+
+#[test]
+fn compiled_code_is_kept_and_the_compiler_is_not_asked_again() {
+    let (folder, bytes) = (aot("kept"), Guest::default().bytes());
+    let one = host(folder.clone(), Default::default());
+    one.load("guest", &bytes, LoadOptions::default()).unwrap();
+    let files = || std::fs::read_dir(&folder).unwrap().count();
+    assert_eq!(files(), 1);
+    // A host whose compiler does not exist.
+    let compiler =
+        heddle_plugin::CompilerCommand { program: "/nowhere/compiler".into(), arguments: Vec::new() };
+    let two = heddle_plugin::Host::new(heddle_plugin::HostOptions {
+        aot: folder.clone(),
+        compiler,
+        compile: Default::default(),
+    })
+    .unwrap();
+    two.load("guest", &bytes, LoadOptions::default()).unwrap();
+    assert!(two.load("guest", &length_filter().bytes(), LoadOptions::default()).is_err());
+    assert_eq!(files(), 1);
+}
