@@ -8,15 +8,16 @@ use std::{
 
 /// Modules, each with the others that it may use. `exec` runs `dyn Node` and `model` holds `dyn ModelNode`, so both
 /// know these two traits of `nodes`, and nothing else of it; `exec` and `nodes` use each other by design.
-const MAY_USE: [(&str, &[&str]); 8] = [
+const MAY_USE: [(&str, &[&str]); 9] = [
     ("files", &[]),
     ("device", &[]),
     ("memory", &[]),
+    ("plugins", &["files"]),
     ("exec", &["device", "files", "nodes::Node"]),
     ("model", &["nodes::ModelNode"]),
-    ("nodes", &["device", "exec", "model"]),
+    ("nodes", &["device", "exec", "model", "plugins"]),
     ("project", &["device", "exec", "files", "model", "nodes"]),
-    ("cli", &["device", "exec", "files", "model", "nodes", "project"]),
+    ("cli", &["device", "exec", "files", "model", "nodes", "plugins", "project"]),
 ];
 
 /// Every `crate::` path of the code, items of braces written out: `exec::NodeError`.

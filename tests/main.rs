@@ -27,6 +27,8 @@ mod layers;
 mod nodes;
 /// `plan`: hits, reasons, what enters a key and what does not.
 mod plan;
+/// `plugin`, the example plugins, and nodes that run plugins.
+mod plugins;
 /// `run`: results, repeated runs, seeds, threads.
 mod run;
 /// `runs`: looking back.

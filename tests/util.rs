@@ -40,6 +40,7 @@ pub fn repository() -> PathBuf {
 pub fn program(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_heddle"));
     command.current_dir(dir).args(arguments).env_clear().stdin(Stdio::null());
+    command.env("HEDDLE_PLUGIN_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/plugins"));
     for kept in ["PATH", "TMPDIR"] {
         if let Some(value) = std::env::var_os(kept) {
             command.env(kept, value);

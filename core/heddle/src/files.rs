@@ -4,6 +4,7 @@
 
 use std::{fs, path::Path};
 
+use heddle_data::emoji::Embedded;
 use heddle_graph::{
     paths::{self, EMBEDDED},
     source::Load,
@@ -11,6 +12,14 @@ use heddle_graph::{
 
 /// The folder of the emoji pack within the embedded files.
 const EMOJI: &str = "emoji/";
+/// The folder of the example plugins within the embedded files.
+const PLUGINS: &str = "plugins/";
+
+macro_rules! plugins {
+    ($($name:literal),* $(,)?) => {
+        &[$(Embedded { name: $name, stored: include_bytes!(concat!("../../../plugins/prebuilt/", $name)) }),*]
+    };
+}
 
 /// Reads a file whole.
 pub fn read(path: &str) -> Result<Vec<u8>, String> {
@@ -34,16 +43,42 @@ pub fn embedded_packed(path: &str) -> Option<&'static [u8]> {
     embedded(path).flatten().map(|file| file.stored)
 }
 
-/// `None` for a path on disk, `Some(None)` for an embedded name that does not exist.
-fn embedded(path: &str) -> Option<Option<&'static heddle_data::emoji::Embedded>> {
-    let name = path.strip_prefix(EMBEDDED)?;
-    Some(name.strip_prefix(EMOJI).and_then(heddle_data::emoji::find))
+/// The example plugins, built from `plugins/examples` by `scripts/plugins-build.sh`.
+static PLUGIN_FILES: &[Embedded] = plugins![
+    "boilerplate.wasm",
+    "caption-length.wasm",
+    "caption-quality.wasm",
+    "caption-statistics.wasm",
+    "gibberish.wasm",
+    "image-shape.wasm",
+    "language.wasm",
+    "normalise-captions.wasm",
+    "offensive-words.wasm",
+    "phash-duplicates.wasm",
+    "placeholder.wasm",
+    "score-threshold.wasm",
+];
+
+/// All embedded files: folder and file.
+fn embedded_files() -> impl Iterator<Item = (&'static str, &'static Embedded)> {
+    let emoji = heddle_data::emoji::files().iter().map(|file| (EMOJI, file));
+    emoji.chain(PLUGIN_FILES.iter().map(|file| (PLUGINS, file)))
 }
 
-/// The name within the pack of an embedded shard; `None` for a path on disk.
-pub fn embedded_shard(path: &str) -> Option<&str> {
+/// `None` for a path on disk, `Some(None)` for an embedded name that does not exist.
+fn embedded(path: &str) -> Option<Option<&'static Embedded>> {
     let name = path.strip_prefix(EMBEDDED)?;
-    Some(name.strip_prefix(EMOJI).unwrap_or(name))
+    let found = embedded_files().find(|(folder, file)| name.strip_prefix(folder) == Some(file.name));
+    Some(found.map(|(_, file)| file))
+}
+
+/// The bytes of an embedded file and its name; `None` for a path on disk.
+pub fn embedded_bytes(path: &str) -> Option<Result<(&'static str, Vec<u8>), String>> {
+    let file = match embedded(path)? {
+        Some(file) => file,
+        None => return Some(Err("no such embedded file".to_owned())),
+    };
+    Some(file.bytes().map(|bytes| (file.name, bytes)).map_err(|error| error.to_string()))
 }
 
 /// The disk and the embedded files, for the configuration stage.
@@ -76,7 +111,7 @@ impl Load for Disk {
 /// The existing files that match a glob, embedded or on disk.
 fn matching(glob: &str) -> Vec<String> {
     if let Some(name) = glob.strip_prefix(EMBEDDED) {
-        let names = heddle_data::emoji::files().iter().map(|file| format!("{EMOJI}{}", file.name));
+        let names = embedded_files().map(|(folder, file)| format!("{folder}{}", file.name));
         return names
             .filter(|known| paths::glob_matches(name, known))
             .map(|known| format!("{EMBEDDED}{known}"))

@@ -8,6 +8,10 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // The child that compiles a plugin, see `plugins`.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == heddle::plugins::COMPILER_ARGUMENT) {
+        return heddle_plugin::compiler_main();
+    }
     heddle::memory::keep_freed_memory();
     heddle::cli::main(std::env::args_os())
 }

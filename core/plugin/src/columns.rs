@@ -75,6 +75,38 @@ pub(crate) fn lower(held: &[Held]) -> Vec<ColumnIn<'_>> {
         .collect()
 }
 
+/// Digest of lowered columns: names, cells, validity, values.
+pub(crate) fn digest(rows: usize, columns: &[ColumnIn<'_>]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    let mut field = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    field(&(rows as u64).to_le_bytes());
+    for column in columns {
+        field(column.name.as_bytes());
+        field(bytemuck::cast_slice(column.rows.unwrap_or_default()));
+        field(column.validity.unwrap_or_default());
+        match &column.values {
+            ValuesIn::Bools(values) => field(values),
+            ValuesIn::U32s(values) => field(bytemuck::cast_slice(values)),
+            ValuesIn::U64s(values) => field(bytemuck::cast_slice(values)),
+            ValuesIn::S64s(values) => field(bytemuck::cast_slice(values)),
+            ValuesIn::F32s(values) => field(bytemuck::cast_slice(values)),
+            ValuesIn::F64s(values) => field(bytemuck::cast_slice(values)),
+            ValuesIn::Texts(packed) | ValuesIn::Blobs(packed) => {
+                field(bytemuck::cast_slice(packed.offsets));
+                field(packed.bytes);
+            }
+            ValuesIn::Coded(dict) => {
+                field(bytemuck::cast_slice(dict.codes));
+                dict.values.iter().for_each(|value| field(value.as_bytes()));
+            }
+        }
+    }
+    *hasher.finalize().as_bytes()
+}
+
 fn hold_one(batch: &Batch, spec: &ColumnSpec) -> Result<Held, FailureKind> {
     let name = &spec.name;
     let Some((_, array)) = batch.columns.iter().find(|(known, _)| known == name) else {

@@ -36,6 +36,8 @@ pub struct HostOptions {
     pub compiler: CompilerCommand,
     /// What compiling may take.
     pub compile: CompileLimits,
+    /// What a plugin may take while it says what it is.
+    pub describe: Limits,
 }
 
 /// How a file is made a plugin.
@@ -79,6 +81,7 @@ struct Inner {
     /// Counts instructions; made when a node wants that.
     fuelled: OnceLock<Engine>,
     compiler: Compiler,
+    describe: Limits,
 }
 
 /// An engine that gives equal bits everywhere. Wants nothing from the system but memory.
@@ -122,9 +125,14 @@ impl Host {
     /// # Errors
     /// [`LoadError::Engine`] if the system gives no thread or memory.
     pub fn new(options: HostOptions) -> Result<Self, LoadError> {
-        let HostOptions { aot: folder, compiler: command, compile: limits } = options;
+        let HostOptions { aot: folder, compiler: command, compile: limits, describe } = options;
         let compiler = Compiler { folder, command, limits };
-        Ok(Self(Arc::new(Inner { plain: ticking_engine(false)?, fuelled: OnceLock::new(), compiler })))
+        Ok(Self(Arc::new(Inner {
+            plain: ticking_engine(false)?,
+            fuelled: OnceLock::new(),
+            compiler,
+            describe,
+        })))
     }
 
     fn engine(&self, fuel: bool) -> Result<&Engine, LoadError> {
@@ -149,7 +157,7 @@ impl Host {
         let component = self.0.compiler.component(engine, &scanned.component, options.fuel)?;
         let link = |error: wasmtime::Error| LoadError::Link(crate::text::printable(&format!("{error:#}")));
         let pre = linked(engine, &component, &scanned.imports, options.stub_wasi).map_err(link)?;
-        let description = describe_plugin(&pre, name, &scanned.exports, &Limits::default(), options.fuel)
+        let description = describe_plugin(&pre, name, &scanned.exports, &self.0.describe, options.fuel)
             .map_err(|failure| LoadError::Describe(Box::new(failure)))?;
         let description = describe::check(description, scanned.world).map_err(LoadError::Description)?;
         let validator = describe::validator(&description.config_schema).map_err(LoadError::Description)?;

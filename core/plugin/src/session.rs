@@ -17,7 +17,7 @@ use crate::{
     Limits,
     abi::{Column, ColumnSpec, Description, GuestError, Keys, State},
     answer::{self, BadAnswer},
-    columns::{Batch, batch_in, hold, lower},
+    columns::{Batch, batch_in, digest, hold, lower},
     failure::{Failure, FailureKind},
     host::{EPOCH, Plugin},
     state::{Denied, HostState, Said},
@@ -89,6 +89,16 @@ impl Session {
     /// The plugin.
     pub fn plugin(&self) -> &Plugin {
         &self.plugin
+    }
+
+    /// Digest of all that the plugin sees of a batch; its place among the batches does not count.
+    ///
+    /// # Errors
+    /// [`Failure`] if the batch lacks a column that the plugin reads.
+    pub fn content(&self, batch: &Batch) -> Result<[u8; 32], Failure> {
+        let held = hold(batch, &self.plugin.description().reads);
+        let held = held.map_err(|kind| self.failure(Some(batch.index), kind))?;
+        Ok(digest(batch.rows, &lower(&held)))
     }
 
     /// Verdicts of a filter: a byte a record, 0 keeps, `k` drops for reason `k - 1`.

@@ -165,6 +165,21 @@ impl<'a> Reader<'a> {
         values
     }
 
+    /// A table that somebody else knows the meaning of, as JSON; empty without it. What is wrong in it is reported
+    /// with [`Reader::error`] at a dotted path (`config.words.1`).
+    pub fn foreign_table(&mut self, name: &'static str, help: &'static str) -> Json {
+        let entry = self.take(name);
+        let value = match entry.and_then(|entry| self.expect_table(&entry.value).and(Some(entry))) {
+            Some(entry) => entry.value.to_json(),
+            None => Json::Object(Map::new()),
+        };
+        self.record(name, value.clone());
+        self.document(|| {
+            FieldDoc::value(name, help, "table".to_owned(), serde_json::json!({ "type": "object" }))
+        });
+        value
+    }
+
     /// A table whose keys are the author's, each with a table of fields; empty without it.
     pub fn tables<T>(
         &mut self,

@@ -79,6 +79,8 @@ pub enum Command {
     Schema(SchemaOptions),
     /// Run a model graph on tensors from a safetensors file; with gradients on request.
     Apply(ApplyOptions),
+    /// Look a data plugin over, or test it.
+    Plugin(PluginOptions),
     /// Look back at finished runs.
     Runs(RunsOptions),
     /// Look after the cache.
@@ -250,6 +252,48 @@ pub enum Precision {
 /// A device as `[run] device` names it.
 fn device(text: &str) -> Result<Device, String> {
     Device::named(text).ok_or_else(|| "one of `cpu`, `cuda`, `cuda:N`, `auto`".to_owned())
+}
+
+/// `heddle plugin`.
+#[derive(Debug, Args)]
+pub struct PluginOptions {
+    #[command(subcommand)]
+    pub command: PluginCommand,
+}
+
+/// What to do with a plugin.
+#[derive(Debug, Subcommand)]
+pub enum PluginCommand {
+    /// Look over a plugin as a node would: imports, interface version, limits, description, schema; say what it is.
+    Check(PluginCheck),
+    /// Hold a plugin against a file of records and what they should give. Exit code 1 if one gives something else.
+    Test(PluginTest),
+}
+
+/// `heddle plugin check`.
+#[derive(Debug, Args)]
+pub struct PluginCheck {
+    /// A WebAssembly component, or a core module with a component-type section; `embedded:plugins/NAME.wasm` is one of
+    /// the examples.
+    pub file: String,
+    /// Let imports of WASI lead nowhere, as `wasi = "stub"` does.
+    #[arg(long)]
+    pub stub_wasi: bool,
+}
+
+/// `heddle plugin test`.
+#[derive(Debug, Args)]
+#[command(after_help = "A line of the file is `{\"config\": {...}}` for the lines behind it, or \
+    `{\"record\": {\"captions\": [\"a cat\"]}, \"expect\": \"keep\"}`. A filter gives `keep` or the reason, a score a number, \
+    a transform its columns, a dedup its hashes, a fold its result on this record.")]
+pub struct PluginTest {
+    /// The plugin.
+    pub file: String,
+    /// Records and what they should give, one JSON object a line.
+    pub cases: String,
+    /// Let imports of WASI lead nowhere, as `wasi = "stub"` does.
+    #[arg(long)]
+    pub stub_wasi: bool,
 }
 
 /// `heddle runs`.

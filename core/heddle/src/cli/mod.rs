@@ -13,6 +13,7 @@ mod init;
 mod nodes;
 mod output;
 mod plan;
+mod plugin;
 mod progress;
 mod run;
 mod runs;
@@ -42,6 +43,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Nodes(options) => nodes::run(options),
         Command::Schema(options) => schema::run(options),
         Command::Apply(options) => apply::run(options),
+        Command::Plugin(options) => plugin::run(options),
         Command::Runs(options) => runs::run(options, common),
         Command::Cache(options) => cache::run(options, common),
     };

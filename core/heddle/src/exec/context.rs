@@ -1,6 +1,9 @@
 //! What a node sees while it runs, and what it gives back.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use heddle_cache::{CacheError, Payload, PayloadWriter};
 use heddle_data::ManifestError;
@@ -68,9 +71,16 @@ pub struct RunContext<'a> {
     pub progress: Progress,
     /// Checked at step boundaries.
     pub cancel: CancellationToken,
+    /// See [`RunContext::do_not_remember`].
+    pub passing: &'a AtomicBool,
 }
 
 impl RunContext<'_> {
+    /// The results of this run are used and not remembered: another run may end otherwise (a deadline passed).
+    pub fn do_not_remember(&self) {
+        self.passing.store(true, Ordering::Relaxed);
+    }
+
     /// The artifact on a port that takes exactly one.
     pub fn input(&self, port: &str) -> Result<&Artifact, NodeError> {
         self.optional(port).ok_or_else(|| NodeError::Other(format!("nothing arrived at port `{port}`")))

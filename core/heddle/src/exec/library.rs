@@ -161,20 +161,18 @@ impl Library {
 }
 
 fn open_shard(path: &str) -> Result<Shard, String> {
-    match files::embedded_shard(path) {
-        Some(name) => Shard::embedded(name),
-        None => Shard::open(Path::new(path)),
-    }
-    .map_err(|error| error.to_string())
+    embedded_shard(path).unwrap_or_else(|| Shard::open(Path::new(path)).map_err(|error| error.to_string()))
 }
 
 /// A file whose digest a stamp vouches for.
 fn known_shard(path: &str, digest: &Digest) -> Result<Shard, String> {
-    match files::embedded_shard(path) {
-        Some(name) => Shard::embedded(name),
-        None => Shard::open_known(Path::new(path), *digest.as_bytes()),
-    }
-    .map_err(|error| error.to_string())
+    let open = || Shard::open_known(Path::new(path), *digest.as_bytes()).map_err(|error| error.to_string());
+    embedded_shard(path).unwrap_or_else(open)
+}
+
+/// An embedded file as a shard; `None` for a path on disk.
+fn embedded_shard(path: &str) -> Option<Result<Shard, String>> {
+    Some(files::embedded_bytes(path)?.map(|(name, bytes)| Shard::from_bytes(name, Arc::new(bytes))))
 }
 
 /// What tells one state of a file from another without reading it: place, length, modification time; for

@@ -7,7 +7,10 @@
 use std::{
     any::Any,
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -339,7 +342,8 @@ impl Task {
 
     fn run(self) -> Ended {
         let start = Instant::now();
-        let result = self.outputs().and_then(|outputs| {
+        let passing = AtomicBool::new(false);
+        let result = self.outputs(&passing).and_then(|outputs| {
             let facts = &self.facts[self.index];
             let trace = Trace {
                 node: facts.name.clone(),
@@ -348,12 +352,13 @@ impl Task {
                 seconds: start.elapsed().as_secs_f64(),
                 finished_unix: crate::now_unix(),
             };
-            self.store.keep(trace, &outputs).map_err(|error| Stopped::Failed(error.to_string()))
+            let remember = !passing.load(Ordering::Relaxed);
+            self.store.keep(trace, &outputs, remember).map_err(|error| Stopped::Failed(error.to_string()))
         });
         Ended { index: self.index, why: self.why, seconds: start.elapsed().as_secs_f64(), result }
     }
 
-    fn outputs(&self) -> Result<Outputs, Stopped> {
+    fn outputs(&self, passing: &AtomicBool) -> Result<Outputs, Stopped> {
         if self.cancel.is_cancelled() {
             return Err(Stopped::Cancelled);
         }
@@ -369,6 +374,7 @@ impl Task {
             compute: self.compute,
             progress: self.events.progress(&facts.name),
             cancel: self.cancel.clone(),
+            passing,
         };
         self.node().run(&cx).map_err(|error| match error {
             NodeError::Cancelled => Stopped::Cancelled,

@@ -51,8 +51,9 @@ impl Store {
         Ok(self.cache.get(digest)?)
     }
 
-    /// Keeps the outputs of a node and then its trace: nothing names bytes that are not on disk.
-    pub fn keep(&self, mut trace: Trace, outputs: &Outputs) -> Result<Trace, StoreError> {
+    /// Keeps the outputs of a node and then, if it is to be remembered, its trace: nothing names bytes that are not
+    /// on disk.
+    pub fn keep(&self, mut trace: Trace, outputs: &Outputs, remember: bool) -> Result<Trace, StoreError> {
         let mut bytes = Vec::new();
         let mut ports = Vec::new();
         for (port, output) in outputs {
@@ -67,7 +68,9 @@ impl Store {
             }
         }
         trace.outputs.extend(ports.into_iter().zip(self.cache.put_many(&bytes)?));
-        self.record(&trace)?;
+        if remember {
+            self.record(&trace)?;
+        }
         Ok(trace)
     }
 

@@ -8,6 +8,7 @@ mod eval;
 mod features;
 mod loss;
 mod model;
+mod plugin;
 mod precision;
 mod report;
 mod text;
@@ -80,6 +81,10 @@ pub trait ModelNode: NodeSpec + Send + Sync {
 /// Every kind of an experiment.
 pub const KINDS: &[&dyn Kind<dyn Node, Models>] = &[
     &data::WebDataset,
+    &plugin::Filter,
+    &plugin::Transform,
+    &plugin::Score,
+    &plugin::Fold,
     &text::Bpe,
     &text::HuggingFace,
     &train::Train,

@@ -196,8 +196,8 @@ pub fn aot(name: &str) -> PathBuf {
 
 pub fn host(aot: PathBuf, compile: CompileLimits) -> Host {
     let program = env!("CARGO_BIN_EXE_heddle-plugin-compiler").into();
-    Host::new(HostOptions { aot, compiler: CompilerCommand { program, arguments: Vec::new() }, compile })
-        .unwrap()
+    let compiler = CompilerCommand { program, arguments: Vec::new() };
+    Host::new(HostOptions { aot, compiler, compile, describe: settings().limits }).unwrap()
 }
 
 pub fn settings() -> Settings {

@@ -126,6 +126,7 @@ fn compiled_code_is_kept_and_the_compiler_is_not_asked_again() {
         aot: folder.clone(),
         compiler,
         compile: Default::default(),
+        describe: Default::default(),
     })
     .unwrap();
     two.load("guest", &bytes, LoadOptions::default()).unwrap();
