@@ -13,6 +13,8 @@ mod apply;
 mod cache;
 /// `check` on correct files: parameters and multiply-adds, published sizes.
 mod check;
+/// Nodes that clean data.
+mod cleaning;
 /// What happens when a run is killed, interrupted, raced or fed with broken data.
 mod faults;
 /// `graph`: drawings.

@@ -132,7 +132,7 @@ fn a_filter_drops_what_its_plugin_drops_and_knows_its_chunks_again() {
 fn mistakes_in_a_plugin_node_are_found_before_anything_runs() {
     let dir = Dir::empty();
     let with = |from: &str, to: &str| {
-        dir.write("filter.toml", &FILTER.replace(from, to));
+        dir.write("filter.toml", FILTER.replace(from, to));
         let run = dir.heddle(&["check", "filter.toml"]);
         assert_eq!(run.code, Some(3), "{}", run.stderr);
         run.stderr

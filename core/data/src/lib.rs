@@ -18,6 +18,7 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 pub mod digest;
+pub mod dirt;
 pub mod emoji;
 pub mod folder;
 pub mod image;

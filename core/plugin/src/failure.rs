@@ -14,7 +14,7 @@ pub struct Failure {
     /// The record within the batch, where it is known.
     pub record: Option<u64>,
     /// What happened.
-    pub kind: FailureKind,
+    pub kind: Box<FailureKind>,
 }
 
 /// What happened.

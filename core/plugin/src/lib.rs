@@ -20,7 +20,6 @@
 //!
 //! Answers are the same bits on every machine: NaNs are canonical, there are no threads and no relaxed SIMD. This crate
 //! knows Arrow arrays and nothing of records, nodes or caches.
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 mod abi;
 pub mod answer;

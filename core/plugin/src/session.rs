@@ -325,7 +325,7 @@ impl Session {
             }
             _ => None,
         };
-        Failure { plugin: self.plugin.description().name.clone(), batch, record, kind }
+        Failure { plugin: self.plugin.description().name.clone(), batch, record, kind: Box::new(kind) }
     }
 }
 
@@ -344,7 +344,7 @@ pub(crate) fn describe_plugin(
             call(&mut running, limits, exports, "lifecycle", "describe", ())?;
         Ok(description)
     };
-    ask().map_err(|kind| Failure { plugin: printable(name), batch: None, record: None, kind })
+    ask().map_err(|kind| Failure { plugin: printable(name), batch: None, record: None, kind: Box::new(kind) })
 }
 
 fn instantiate(

@@ -47,4 +47,3 @@ pub fn judge(
     };
     Ok((0..batch.rows as usize).map(verdict).collect())
 }
-

@@ -55,9 +55,10 @@ impl<'a> Texts<'a> {
 
     /// The texts of a record; those that are absent are left out.
     pub fn cell(self, row: usize) -> impl Iterator<Item = &'a str> {
-        self.cells.range(row).filter(move |at| self.cells.is_valid(*at)).map(move |at| {
-            &self.text[self.offsets[at] as usize..self.offsets[at + 1] as usize]
-        })
+        self.cells
+            .range(row)
+            .filter(move |at| self.cells.is_valid(*at))
+            .map(move |at| &self.text[self.offsets[at] as usize..self.offsets[at + 1] as usize])
     }
 
     /// The first text of a record.
@@ -86,9 +87,9 @@ impl<'a> Coded<'a> {
 
     /// The strings of a record, in step with another column's values: absent ones are `None`.
     pub fn cell(self, row: usize) -> impl Iterator<Item = Option<&'a str>> {
-        self.cells.range(row).map(move |at| {
-            self.cells.is_valid(at).then(|| self.values[self.codes[at] as usize].as_str())
-        })
+        self.cells
+            .range(row)
+            .map(move |at| self.cells.is_valid(at).then(|| self.values[self.codes[at] as usize].as_str()))
     }
 }
 

@@ -35,7 +35,8 @@ pub fn reads(columns: &[(&str, ColumnType, bool, bool)]) -> Vec<ColumnSpec> {
 
 /// Reasons to drop: `(word, sentence)`.
 pub fn reasons(reasons: &[(&str, &str)]) -> Vec<DropReason> {
-    let reason = |(code, help): &(&str, &str)| DropReason { code: (*code).to_owned(), help: (*help).to_owned() };
+    let reason =
+        |(code, help): &(&str, &str)| DropReason { code: (*code).to_owned(), help: (*help).to_owned() };
     reasons.iter().map(reason).collect()
 }
 

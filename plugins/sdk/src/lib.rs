@@ -110,7 +110,7 @@ pub trait Fold: Sized + 'static {
 
 macro_rules! world {
     ($feature:literal, $module:ident, $world:literal) => {
-        #[cfg(feature = $feature)]
+        #[cfg(all(feature = $feature, target_arch = "wasm32"))]
         #[doc(hidden)]
         pub mod $module {
             wit_bindgen::generate!({

@@ -52,9 +52,15 @@ mod tests {
 
     #[test]
     fn words_are_counted_in_every_script() {
-        for (text, words) in
-            [("", 0), ("a dog's tail", 3), ("well-known", 1), ("红苹果", 3), ("りんご", 3), ("تفاحة حمراء", 2), ("...!", 0)]
-        {
+        for (text, words) in [
+            ("", 0),
+            ("a dog's tail", 3),
+            ("well-known", 1),
+            ("红苹果", 3),
+            ("りんご", 3),
+            ("تفاحة حمراء", 2),
+            ("...!", 0),
+        ] {
             assert_eq!((count(text), split(text).len()), (words, words), "{text}");
         }
     }

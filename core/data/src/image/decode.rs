@@ -1,4 +1,4 @@
-//! Decodes PNG and JPEG to 8-bit RGBA.
+//! Decodes PNG, JPEG, WebP and GIF to 8-bit RGBA.
 //!
 //! Bytes enter, pixels leave. The declared size is checked before anything is allocated, so a small file that
 //! claims to be huge costs nothing.
@@ -13,8 +13,8 @@ pub type Rgba8 = image::RgbaImage;
 /// An image that does not decode.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// Neither PNG nor JPEG.
-    #[error("neither PNG nor JPEG")]
+    /// Another format, or none.
+    #[error("neither PNG, JPEG, WebP nor GIF")]
     Format,
     /// The declared size exceeds the limit.
     #[error("{width} x {height} pixels exceed the limit of {max_pixels}")]
@@ -48,14 +48,14 @@ impl Default for DecodeLimits {
     }
 }
 
-/// Decodes a PNG (any bit depth, palette, transparency) or a JPEG. 16-bit samples are rounded to 8 bits, grey
+/// Decodes a PNG (any bit depth, palette, transparency), a JPEG, a WebP or a GIF, of animations the first frame. 16-bit samples are rounded to 8 bits, grey
 /// is repeated, a missing alpha is 255.
 ///
 /// # Errors
 /// [`DecodeError`]; never panics on damaged bytes.
 pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Rgba8, DecodeError> {
     let format = match image::guess_format(bytes) {
-        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => format,
+        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Gif)) => format,
         _ => return Err(DecodeError::Format),
     };
     let (width, height) = ImageReader::with_format(Cursor::new(bytes), format).into_dimensions()?;

@@ -5,12 +5,17 @@
 
 mod augment;
 mod decode;
+mod phash;
 mod prepared;
 mod resize;
 mod spec;
 
+pub use ::image::ImageFormat;
 pub use augment::{Affine, Augment, AugmentError, RandomResizedCrop, augment};
+/// The format of images that are made here.
+pub const PNG: ImageFormat = ImageFormat::Png;
 pub use decode::{DecodeError, DecodeLimits, Rgba8, decode};
+pub use phash::phash;
 pub use prepared::{Prepared, preprocess};
 pub use resize::{Filter, resize};
 pub use spec::{ImageSpec, Resize, SpecError};

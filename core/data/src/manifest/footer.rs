@@ -63,6 +63,20 @@ pub struct Step {
     pub rule: String,
     /// Counts by source.
     pub sources: BTreeMap<String, SourceCount>,
+    /// Counts by kind of known dirt (column [`DIRT`](crate::dirt::DIRT)), clean records under the empty name; empty where
+    /// records have no such column.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub truth: BTreeMap<String, TruthCount>,
+}
+
+/// Counts of one kind of known dirt.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TruthCount {
+    /// Records that came.
+    pub original: u64,
+    /// Records that were dropped.
+    pub dropped: u64,
 }
 
 /// Counts of one source.
@@ -80,7 +94,7 @@ pub struct SourceCount {
 impl Step {
     /// A step of this rule that has seen nothing.
     pub fn new(rule: impl Into<String>) -> Self {
-        Self { rule: rule.into(), sources: BTreeMap::new() }
+        Self { rule: rule.into(), ..Self::default() }
     }
 
     /// Counts a record of a source: kept without a reason, dropped with one.
@@ -99,6 +113,17 @@ impl Step {
                     }
                 },
             }
+        }
+    }
+
+    /// Counts a record of which it is known whether it is dirt, and of what kind.
+    pub fn count_truth(&mut self, kind: &str, dropped: bool) {
+        if !self.truth.contains_key(kind) {
+            self.truth.insert(kind.to_owned(), TruthCount::default());
+        }
+        if let Some(count) = self.truth.get_mut(kind) {
+            count.original += 1;
+            count.dropped += u64::from(dropped);
         }
     }
 

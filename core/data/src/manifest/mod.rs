@@ -33,7 +33,7 @@ mod write;
 
 pub use columns::{column_values, value_at};
 pub use fields::{FixedColumns, captions_column, fixed_fields};
-pub use footer::{Footer, Left, ShardInfo, SourceCount, Step};
+pub use footer::{Footer, Left, ShardInfo, SourceCount, Step, TruthCount};
 pub use read::Manifest;
 pub use rows::RowWriter;
 pub use write::{ManifestWriter, ROWS};

@@ -77,6 +77,8 @@ pub enum Class {
     Features,
     /// Named numbers.
     Metrics,
+    /// A tar of images that a node made.
+    Shard,
     /// Rows for people: the report.
     Table,
 }
@@ -97,6 +99,7 @@ impl Class {
             Self::Weights => "weights",
             Self::Features => "features",
             Self::Metrics => "metrics",
+            Self::Shard => "shard",
             Self::Table => "table",
         }
     }

@@ -3,6 +3,7 @@
 //! To add a kind: write its file (parameters, ports, shapes, `run` or module, tests), add it to [`KINDS`] or
 //! [`MODEL_KINDS`]. The parser, `heddle nodes`, the JSON Schema and the cache key all read these two lists.
 
+mod cleaning;
 mod data;
 mod eval;
 mod features;
@@ -81,6 +82,10 @@ pub trait ModelNode: NodeSpec + Send + Sync {
 /// Every kind of an experiment.
 pub const KINDS: &[&dyn Kind<dyn Node, Models>] = &[
     &data::WebDataset,
+    &data::Dirt,
+    &data::Where,
+    &data::Decode,
+    &data::Deduplicate,
     &plugin::Filter,
     &plugin::Transform,
     &plugin::Score,
@@ -93,6 +98,7 @@ pub const KINDS: &[&dyn Kind<dyn Node, Models>] = &[
     &eval::Retrieval,
     &eval::PixelFloor,
     &report::Report,
+    &cleaning::Cleaning,
 ];
 
 /// Every kind of a model graph.
@@ -112,6 +118,7 @@ pub fn file_name(node: &str, port: &str, class: Class) -> String {
     let extension = match class {
         Class::Weights | Class::Features => "safetensors",
         Class::Records => "arrow",
+        Class::Shard => "tar",
         Class::Table => return format!("{node}.{port}"),
         _ => "json",
     };

@@ -23,10 +23,33 @@ const FILE_NAME: u8 = 1;
 const CODE: u8 = 2;
 
 const PHRASES: [&str; 27] = [
-    "all rights reserved", "click here", "cookie policy", "privacy policy", "terms of use", "terms of service",
-    "image may contain", "stock photo", "free download", "add to cart", "sign up", "log in", "subscribe to",
-    "javascript is disabled", "page not found", "powered by", "http://", "https://", "www.",
-    "版权所有", "点击这里", "利用規約", "著作権", "جميع الحقوق محفوظة", "tutti i diritti riservati", "clicca qui", "informativa sulla privacy",
+    "all rights reserved",
+    "click here",
+    "cookie policy",
+    "privacy policy",
+    "terms of use",
+    "terms of service",
+    "image may contain",
+    "stock photo",
+    "free download",
+    "add to cart",
+    "sign up",
+    "log in",
+    "subscribe to",
+    "javascript is disabled",
+    "page not found",
+    "powered by",
+    "http://",
+    "https://",
+    "www.",
+    "版权所有",
+    "点击这里",
+    "利用規約",
+    "著作権",
+    "جميع الحقوق محفوظة",
+    "tutti i diritti riservati",
+    "clicca qui",
+    "informativa sulla privacy",
 ];
 
 const ENDINGS: [&str; 8] = [".jpg", ".jpeg", ".png", ".gif", ".webp", ".svg", ".bmp", ".tif"];
@@ -50,7 +73,9 @@ impl Boilerplate {
 
 /// `IMG_1234`, `DSC00017`, `P1040321`.
 fn is_camera_name(text: &str) -> bool {
-    let rest = ["img", "dsc", "dscn", "pict", "mvi", "p", "screenshot"].iter().find_map(|prefix| text.strip_prefix(prefix));
+    let rest = ["img", "dsc", "dscn", "pict", "mvi", "p", "screenshot"]
+        .iter()
+        .find_map(|prefix| text.strip_prefix(prefix));
     rest.is_some_and(|rest| {
         let digits = rest.trim_start_matches(['_', '-', ' ']);
         digits.len() >= 4 && digits.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'_' | b'-'))
@@ -59,10 +84,35 @@ fn is_camera_name(text: &str) -> bool {
 
 /// Markup, or at least two marks of a programming language.
 fn is_code(text: &str) -> bool {
-    let markup = text.contains("</") || text.contains("/>") || text.contains("<?") || text.contains("<div") || text.contains("&nbsp;");
+    let markup = text.contains("</")
+        || text.contains("/>")
+        || text.contains("<?")
+        || text.contains("<div")
+        || text.contains("&nbsp;");
     let marks = [
-        "function(", "function (", "=>", "();", "){", ") {", "var ", "const ", "let ", "def ", "import ", "#include",
-        "return ", "==", "!=", "&&", "||", "};", "[]", "\":", "std::", "print(", "self.",
+        "function(",
+        "function (",
+        "=>",
+        "();",
+        "){",
+        ") {",
+        "var ",
+        "const ",
+        "let ",
+        "def ",
+        "import ",
+        "#include",
+        "return ",
+        "==",
+        "!=",
+        "&&",
+        "||",
+        "};",
+        "[]",
+        "\":",
+        "std::",
+        "print(",
+        "self.",
     ];
     markup || marks.iter().filter(|mark| text.contains(**mark)).count() >= 2
 }

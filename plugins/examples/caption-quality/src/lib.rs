@@ -4,7 +4,9 @@
 
 use std::collections::HashSet;
 
-use heddle_plugin_sdk::{Batch, ColumnType, Config, Description, Error, Score, Texts, reads, stateless, words};
+use heddle_plugin_sdk::{
+    Batch, ColumnType, Config, Description, Error, Score, Texts, reads, stateless, words,
+};
 use serde::Deserialize;
 
 /// The number of words that is enough.

@@ -20,7 +20,13 @@ pub struct Gibberish {
 
 impl Default for Gibberish {
     fn default() -> Self {
-        Self { max_repeat: 4, max_word_share: 0.5, min_letters: 0.5, max_consonants: 6, drop: captions::Drop::All }
+        Self {
+            max_repeat: 4,
+            max_word_share: 0.5,
+            min_letters: 0.5,
+            max_consonants: 6,
+            drop: captions::Drop::All,
+        }
     }
 }
 
@@ -44,7 +50,8 @@ impl Gibberish {
             return Some(REPETITION);
         }
         let solid = text.chars().filter(|c| !c.is_whitespace()).count();
-        let letters = text.chars().filter(|c| c.is_alphabetic() || words::is_dense(*c) || is_mark(*c)).count();
+        let letters =
+            text.chars().filter(|c| c.is_alphabetic() || words::is_dense(*c) || is_mark(*c)).count();
         if (letters as f64) < self.min_letters * solid as f64 {
             return Some(NO_LETTERS);
         }
@@ -65,8 +72,8 @@ impl Gibberish {
 /// Pairs of letters that no language of the Latin script puts side by side.
 fn turns(word: &str) -> usize {
     const NEVER: [&str; 24] = [
-        "qx", "qz", "qk", "qj", "jq", "zx", "xz", "vq", "qv", "jx", "xj", "wq", "qw", "kq", "qg", "gq", "fq", "qf", "vx",
-        "xq", "zq", "qp", "jz", "vj",
+        "qx", "qz", "qk", "qj", "jq", "zx", "xz", "vq", "qv", "jx", "xj", "wq", "qw", "kq", "qg", "gq", "fq",
+        "qf", "vx", "xq", "zq", "qp", "jz", "vj",
     ];
     word.as_bytes().windows(2).filter(|pair| NEVER.iter().any(|never| never.as_bytes() == *pair)).count()
 }

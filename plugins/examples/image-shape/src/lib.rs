@@ -1,6 +1,8 @@
 //! Drops records whose images are too small, too long or too large.
 
-use heddle_plugin_sdk::{Batch, ColumnType, Config, Description, Error, Filter, Numbers, reads, reasons, stateless};
+use heddle_plugin_sdk::{
+    Batch, ColumnType, Config, Description, Error, Filter, Numbers, reads, reasons, stateless,
+};
 use serde::Deserialize;
 
 /// What becomes of records whose size is not known.
@@ -44,7 +46,10 @@ impl ImageShape {
 impl Filter for ImageShape {
     fn describe() -> Description {
         Description {
-            reads: reads(&[("width", ColumnType::U32s, false, true), ("height", ColumnType::U32s, false, true)]),
+            reads: reads(&[
+                ("width", ColumnType::U32s, false, true),
+                ("height", ColumnType::U32s, false, true),
+            ]),
             reasons: reasons(&[
                 ("too-small", "a side has fewer pixels than the config asks for"),
                 ("too-long", "the sides differ more than the config allows"),

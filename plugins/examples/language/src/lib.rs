@@ -103,7 +103,9 @@ impl Language {
             () if most(Script::Arabic) => Some("ar"),
             () if most(Script::Devanagari) => Some("hi"),
             () if most(Script::Cyrillic) => Some("ru"),
-            () if most(Script::Latin) && letters >= self.min_chars => Some(tag(whichlang::detect_language(text))),
+            () if most(Script::Latin) && letters >= self.min_chars => {
+                Some(tag(whichlang::detect_language(text)))
+            }
             () => None,
         }
     }

@@ -1,6 +1,8 @@
 //! Drops records whose captions have words of a list. The list is the node's; none comes with the plugin.
 
-use heddle_plugin_sdk::{Batch, Config, Description, Error, Filter, captions, count, reasons, stateless, words};
+use heddle_plugin_sdk::{
+    Batch, Config, Description, Error, Filter, captions, count, reasons, stateless, words,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -58,7 +58,9 @@ impl Dedup for PhashDuplicates {
 
     fn apply(&mut self, batch: &Batch) -> Result<Vec<Vec<u64>>, Error> {
         let hashes = Numbers::<u64>::of(batch, "phash")?;
-        Ok((0..batch.rows as usize).map(|row| hashes.get(row).map(|hash| self.keys(hash)).unwrap_or_default()).collect())
+        Ok((0..batch.rows as usize)
+            .map(|row| hashes.get(row).map(|hash| self.keys(hash)).unwrap_or_default())
+            .collect())
     }
 }
 
@@ -80,7 +82,10 @@ mod tests {
                     other ^= 1 << ((state >> bit) % 64);
                 }
                 let keys = rule.keys(state);
-                assert!(rule.keys(other).iter().any(|key| keys.contains(key)), "{distance}: {state:x} {other:x}");
+                assert!(
+                    rule.keys(other).iter().any(|key| keys.contains(key)),
+                    "{distance}: {state:x} {other:x}"
+                );
             }
         }
     }

@@ -15,11 +15,54 @@ const STANDS_IN: u8 = 0;
 const NUMBER: u8 = 1;
 
 const WORDS: [&str; 48] = [
-    "image", "images", "photo", "photograph", "picture", "pic", "img", "untitled", "no title", "title", "caption",
-    "no caption", "thumbnail", "icon", "logo", "avatar", "banner", "n/a", "na", "none", "null", "nan", "undefined",
-    "unknown", "test", "default", "placeholder", "image not available", "no image", "loading", "screenshot",
-    "图片", "图像", "照片", "无标题", "画像", "写真", "無題", "タイトルなし", "صورة", "بدون عنوان", "immagine", "foto", "senza titolo",
-    "nessun titolo", "photo of", "image of", "picture of",
+    "image",
+    "images",
+    "photo",
+    "photograph",
+    "picture",
+    "pic",
+    "img",
+    "untitled",
+    "no title",
+    "title",
+    "caption",
+    "no caption",
+    "thumbnail",
+    "icon",
+    "logo",
+    "avatar",
+    "banner",
+    "n/a",
+    "na",
+    "none",
+    "null",
+    "nan",
+    "undefined",
+    "unknown",
+    "test",
+    "default",
+    "placeholder",
+    "image not available",
+    "no image",
+    "loading",
+    "screenshot",
+    "图片",
+    "图像",
+    "照片",
+    "无标题",
+    "画像",
+    "写真",
+    "無題",
+    "タイトルなし",
+    "صورة",
+    "بدون عنوان",
+    "immagine",
+    "foto",
+    "senza titolo",
+    "nessun titolo",
+    "photo of",
+    "image of",
+    "picture of",
 ];
 
 impl Placeholder {
@@ -34,7 +77,9 @@ impl Placeholder {
         {
             return Some(STANDS_IN);
         }
-        let first_is_word = |word: &str| WORDS.contains(&word.trim_end_matches(|c: char| c.is_ascii_digit() || "_-# ".contains(c)));
+        let first_is_word = |word: &str| {
+            WORDS.contains(&word.trim_end_matches(|c: char| c.is_ascii_digit() || "_-# ".contains(c)))
+        };
         if first_is_word(&plain) {
             return Some(STANDS_IN);
         }
@@ -52,10 +97,21 @@ fn is_number_or_month(word: &str) -> bool {
     const MONTHS: [&str; 12] =
         ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
     const NAMES: [&str; 12] = [
-        "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
         "december",
     ];
-    let digits = word.trim_end_matches("st").trim_end_matches("nd").trim_end_matches("rd").trim_end_matches("th");
+    let digits =
+        word.trim_end_matches("st").trim_end_matches("nd").trim_end_matches("rd").trim_end_matches("th");
     (!digits.is_empty() && digits.chars().all(|c| c.is_numeric() || c == '-'))
         || MONTHS.contains(&word)
         || NAMES.contains(&word)

@@ -1,6 +1,8 @@
 //! Drops records whose column `score` is below a threshold, as a CLIP similarity is used to clean web data.
 
-use heddle_plugin_sdk::{Batch, ColumnType, Config, Description, Error, Filter, Numbers, reads, reasons, stateless};
+use heddle_plugin_sdk::{
+    Batch, ColumnType, Config, Description, Error, Filter, Numbers, reads, reasons, stateless,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize, Clone, Copy, PartialEq, Default)]
@@ -24,7 +26,13 @@ impl ScoreThreshold {
     /// The verdict on a score.
     pub fn judge(&self, score: Option<f32>) -> u8 {
         match score {
-            None => if self.missing == Missing::Keep { 0 } else { 3 },
+            None => {
+                if self.missing == Missing::Keep {
+                    0
+                } else {
+                    3
+                }
+            }
             Some(score) if self.min.is_some_and(|min| score < min) => 1,
             Some(score) if self.max.is_some_and(|max| score > max) => 2,
             Some(_) => 0,

@@ -1,11 +1,5 @@
 //! `data.filter`: a plugin keeps or drops records.
 
-use std::sync::Arc;
-
-use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StringArray, cast::AsArray};
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use arrow_select::filter::filter_record_batch;
-use heddle_data::{ManifestError, ManifestWriter, manifest::Step};
 use heddle_graph::{
     config::Reader,
     graph::{InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort},
@@ -14,18 +8,21 @@ use heddle_plugin::World;
 
 use super::{
     calls::Calls,
-    settings::{OnError, Plugged, records_in, same_records},
+    settings::{OnError, Plugged},
 };
 use crate::{
-    exec::{NodeError, Output, Outputs, RunContext, Weight},
+    exec::{NodeError, Outputs, RunContext, Weight},
     model::Models,
-    nodes::{Node, data::Records},
+    nodes::{
+        Node,
+        data::{Records, Sieve, records_in, sieve_ports},
+    },
 };
 
 /// The kind.
 pub struct Filter;
 
-struct Sieve {
+struct Plug {
     plugged: Plugged,
 }
 
@@ -45,21 +42,21 @@ impl Kind<dyn Node, Models> for Filter {
     }
 
     fn read(&self, r: &mut Reader<'_>, _: &Models) -> Box<dyn Node> {
-        Box::new(Sieve { plugged: Plugged::read(r, World::Filter) })
+        Box::new(Plug { plugged: Plugged::read(r, World::Filter) })
     }
 }
 
-impl NodeSpec for Sieve {
+impl NodeSpec for Plug {
     fn inputs(&self) -> Vec<InPort> {
-        records_in()
+        records_in("records that the plugin sees, in chunks")
     }
 
     fn infer(&self, inputs: &Inputs) -> Result<Vec<OutPort>, Mismatch> {
-        Ok(["records", "dropped"].map(|port| OutPort::new(port, same_records(inputs))).into())
+        Ok(sieve_ports(inputs))
     }
 }
 
-impl Node for Sieve {
+impl Node for Plug {
     fn uses_seed(&self) -> bool {
         true
     }
@@ -74,10 +71,7 @@ impl Node for Sieve {
         let reasons: Vec<String> =
             self.plugged.plugin()?.description().reasons.iter().map(|reason| reason.code.clone()).collect();
         let (footer, schema) = (&*records.manifest.footer, records.manifest.schema());
-        let mut step = Step::new(calls.name());
-        let mut kept = ManifestWriter::new(cx.writer()?, schema.clone(), footer.clone())?;
-        let with_reason = with_reason(schema);
-        let mut dropped = ManifestWriter::new(cx.writer()?, with_reason.clone(), footer.clone())?;
+        let mut sieve = Sieve::new(cx, calls.name(), schema, footer)?;
         let on_error = self.plugged.on_error;
         calls.run(
             |session, batch| session.filter(batch),
@@ -88,44 +82,13 @@ impl Node for Sieve {
                     // One behind the last reason.
                     (None, _) => vec![reasons.len() as u8 + 1; chunk.num_rows()],
                 };
-                let reason = |code: u8| -> Option<&str> {
+                let reason = |code: &u8| {
                     let place = code.checked_sub(1)?;
                     Some(reasons.get(usize::from(place)).map_or("plugin-failed", String::as_str))
                 };
-                let sources = chunk.column_by_name("source").map(|column| column.as_string::<i32>());
-                for (row, code) in codes.iter().enumerate() {
-                    step.count(sources.map_or("", |sources| sources.value(row)), reason(*code));
-                }
-                let keep: BooleanArray = codes.iter().map(|code| Some(*code == 0)).collect();
-                kept.write(filter_record_batch(&chunk, &keep).map_err(ManifestError::from)?)?;
-                let drop: BooleanArray = codes.iter().map(|code| Some(*code != 0)).collect();
-                let why: StringArray = codes.iter().map(|code| reason(*code)).collect();
-                let told = add_reason(&chunk, &with_reason, Arc::new(why))?;
-                dropped.write(filter_record_batch(&told, &drop).map_err(ManifestError::from)?)?;
-                Ok(())
+                sieve.write(&chunk, &codes.iter().map(reason).collect::<Vec<_>>())
             },
         )?;
-        let (came, stayed) = step.totals();
-        cx.progress.note(format!("{stayed} of {came} records stay"));
-        kept.footer.steps.push(step.clone());
-        dropped.footer.steps.push(step);
-        Ok(Outputs::from([
-            ("records".to_owned(), Output::Kept(kept.finish()?.finish()?)),
-            ("dropped".to_owned(), Output::Kept(dropped.finish()?.finish()?)),
-        ]))
+        sieve.finish()
     }
-}
-
-/// The schema with the column `reason`; one of that name is replaced.
-fn with_reason(schema: &SchemaRef) -> SchemaRef {
-    let others = schema.fields().iter().filter(|field| field.name() != "reason").cloned();
-    let reason = Arc::new(Field::new("reason", DataType::Utf8, true));
-    Arc::new(Schema::new(others.chain([reason]).collect::<Vec<_>>()))
-}
-
-fn add_reason(chunk: &RecordBatch, schema: &SchemaRef, why: ArrayRef) -> Result<RecordBatch, ManifestError> {
-    let own = chunk.schema();
-    let others = own.fields().iter().zip(chunk.columns()).filter(|(field, _)| field.name() != "reason");
-    let columns = others.map(|(_, column)| column.clone()).chain([why]).collect();
-    Ok(RecordBatch::try_new(schema.clone(), columns)?)
 }

@@ -8,12 +8,15 @@ use heddle_plugin::World;
 
 use super::{
     calls::{Calls, Partial, pretty},
-    settings::{Plugged, records_in},
+    settings::Plugged,
 };
 use crate::{
     exec::{NodeError, Outputs, RunContext, Weight, output},
     model::Models,
-    nodes::{Node, data::Records},
+    nodes::{
+        Node,
+        data::{Records, records_in},
+    },
 };
 
 /// The kind.
@@ -43,7 +46,7 @@ impl Kind<dyn Node, Models> for Fold {
 
 impl NodeSpec for Gather {
     fn inputs(&self) -> Vec<InPort> {
-        records_in()
+        records_in("records that the plugin sees, in chunks")
     }
 
     fn infer(&self, _: &Inputs) -> Result<Vec<OutPort>, Mismatch> {

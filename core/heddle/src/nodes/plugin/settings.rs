@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use heddle_graph::{
-    config::Reader,
-    graph::{Arity, Class, InPort, Place, PortType},
-};
+use heddle_graph::config::Reader;
 use heddle_plugin::{Isolation, Limits, LoadOptions, Plugin, Session, Settings, World};
 use serde_json::Value as Json;
 
@@ -160,20 +157,4 @@ fn read_limits(r: &mut Reader<'_>) -> Limits {
             .not_in_key("what a plugin counts is no result")
             .or(base.counters),
     }
-}
-
-/// The one input of a plugin node.
-pub fn records_in() -> Vec<InPort> {
-    vec![InPort {
-        name: "records",
-        classes: vec![Class::Records],
-        arity: Arity::One,
-        place: Place::In,
-        help: "records that the plugin sees, in chunks",
-    }]
-}
-
-/// The type of the records that came.
-pub fn same_records(inputs: &heddle_graph::graph::Inputs) -> PortType {
-    inputs.get("records").cloned().unwrap_or_else(|| PortType::plain(Class::Records))
 }

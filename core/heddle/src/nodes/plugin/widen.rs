@@ -17,12 +17,15 @@ use heddle_plugin::{ColumnSpec, ColumnType, World};
 
 use super::{
     calls::{Calls, Kept},
-    settings::{OnError, Plugged, records_in, same_records},
+    settings::{OnError, Plugged},
 };
 use crate::{
     exec::{NodeError, Output, Outputs, RunContext, Weight},
     model::Models,
-    nodes::{Node, data::Records},
+    nodes::{
+        Node,
+        data::{Records, records_in, same_records},
+    },
 };
 
 /// The kind `data.transform`.
@@ -73,7 +76,7 @@ impl Kind<dyn Node, Models> for Score {
 
 impl NodeSpec for Widen {
     fn inputs(&self) -> Vec<InPort> {
-        records_in()
+        records_in("records that the plugin sees, in chunks")
     }
 
     fn infer(&self, inputs: &Inputs) -> Result<Vec<OutPort>, Mismatch> {

@@ -36,7 +36,7 @@ impl Kind<dyn Node, Models> for Report {
             details: "`txt` is what the terminal shows: accuracies with their pixel floor beside them, retrieval, and the \
                       ends of the training stages. `csv` has a row per measurement, `json` everything, `svg` the \
                       learning curves. Inputs that measure the same are told apart by their labels: \
-                      `in = { wide = \"zero_shot_a\", deep = \"zero_shot_b\" }`.",
+                      `in = { metrics = { wide = \"zero_shot_a\", deep = \"zero_shot_b\" } }`.",
             example: "[nodes.report]\nkind = \"report\"\nin = [\"stage1.metrics\", \"zero_shot\", \"floor\"]\n",
         }
     }

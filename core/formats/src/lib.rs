@@ -1,1 +1,0 @@
-//! Data sets as other tools write them.
