@@ -37,3 +37,5 @@ mod run;
 mod runs;
 /// `schema`: JSON Schema.
 mod schema;
+/// Sources other than tar shards.
+mod sources;

@@ -101,7 +101,9 @@ fn every_example_is_correct() {
     ];
     let dir = Dir::empty();
     dir.done(&["init", "."]);
-    dir.write("experiments/tokenizer.json", "{}");
+    for name in ["tokenizer.json", "captions.json", "pairs.csv", "images/a/1.png"] {
+        dir.write(&format!("experiments/{name}"), "{}");
+    }
     let [experiment, model] = kinds();
     let frames = [EXPERIMENT.as_slice(), EVALUATIONS.as_slice()].concat();
     for (name, _) in &experiment {

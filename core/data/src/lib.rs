@@ -29,6 +29,7 @@ pub mod record;
 pub mod rng;
 pub mod select;
 pub mod shard;
+pub mod sources;
 pub mod text;
 pub mod webdataset;
 

@@ -197,6 +197,38 @@ pub enum SkipReason {
         /// The decoder's words.
         message: String,
     },
+    /// A file or folder that cannot be read.
+    #[error("it cannot be read: {message}")]
+    Unreadable {
+        /// The system's words.
+        message: String,
+    },
+    /// An annotation names a file that is not there.
+    #[error("there is no such file in the folder")]
+    NoFile,
+    /// A row of a table has no path.
+    #[error("a row has no path in column `{column}`")]
+    NoPath {
+        /// The column.
+        column: String,
+    },
+    /// A row of a table does not read.
+    #[error("row at line {line}: {message}")]
+    InvalidRow {
+        /// Line, from 1.
+        line: u64,
+        /// The parser's words.
+        message: String,
+    },
+    /// A caption of an image that is not listed.
+    #[error("a caption is of image {id}, which is not among the images")]
+    UnknownImage {
+        /// The image's id.
+        id: u64,
+    },
+    /// An image without a caption.
+    #[error("the image has no caption")]
+    NoCaption,
     /// The part's bytes are not at hand, or not those that were scanned.
     #[error("the bytes are missing: {message}")]
     MissingBytes {

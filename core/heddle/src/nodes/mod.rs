@@ -82,6 +82,9 @@ pub trait ModelNode: NodeSpec + Send + Sync {
 /// Every kind of an experiment.
 pub const KINDS: &[&dyn Kind<dyn Node, Models>] = &[
     &data::WebDataset,
+    &data::ClassFolders,
+    &data::Coco,
+    &data::Table,
     &data::Dirt,
     &data::Where,
     &data::Decode,

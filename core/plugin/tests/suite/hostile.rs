@@ -80,7 +80,7 @@ cases! {
     case_24_shared_memory: Guest { memory: "1 2 shared".into(), ..Guest::default() }.bytes();
     case_25_wasi: component(r#"(import "wasi:clocks/wall-clock@0.2.0" (instance))"#, "0.1.0");
     case_25_an_unknown_import: component(r#"(import "acme:host/files@1.0.0" (instance))"#, "0.1.0");
-    case_26_garbage: b"\x7fELF and so on".to_vec();
+    case_26_garbage: Vec::from("\x7fELF and so on");
     case_26_nothing: Vec::new();
     case_26_half_a_file: { let bytes = Guest::default().bytes(); bytes[..bytes.len() / 2].to_vec() };
     case_26_text: Guest::default().text().into_bytes();

@@ -1,10 +1,11 @@
 //! What all data sources have in common: which records are kept, how their images are read, what may be broken.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use heddle_data::{
-    Caption, Footer, Record, RowWriter, Select, Skipped,
+    Caption, Folder, Footer, Record, RowWriter, Select, Shard, ShardInfo, Skipped,
     select::{Filter, Join},
+    sources::{FOLDER, Found},
 };
 use heddle_graph::{
     config::Reader,
@@ -91,6 +92,18 @@ impl Common {
     }
 }
 
+/// The folder of pictures that a field names, listed.
+pub fn folder(cx: &RunContext<'_>, field: &str) -> Result<Arc<Shard>, NodeError> {
+    let file = cx.files(field).first();
+    let file = file.ok_or_else(|| NodeError::Other(format!("the node names no folder under `{field}`")))?;
+    Ok(cx.library.whole_shard(&file.digest, FOLDER)?)
+}
+
+/// The listing of a folder.
+pub fn listing(shard: &Shard) -> Result<&Folder, NodeError> {
+    shard.folder().ok_or_else(|| NodeError::Other("the folder was not listed".into()))
+}
+
 /// The records port of a node whose images are read so.
 pub fn records_port(settings: &Settings) -> OutPort {
     let [height, width] = settings.image.size;
@@ -110,6 +123,22 @@ pub struct Sink<'a> {
 }
 
 impl Sink<'_> {
+    /// Keeps what a format found of a folder of pictures, and names what cannot be used.
+    pub fn take(&mut self, folder: &Shard, found: impl Iterator<Item = Found>) -> Result<(), NodeError> {
+        self.rows.shard(ShardInfo { name: FOLDER.to_owned(), digest: folder.digest });
+        for one in found {
+            if self.is_full() {
+                break;
+            }
+            self.cx.check_cancelled()?;
+            match one {
+                Ok(record) => self.push(record)?,
+                Err(skipped) => self.skip(skipped),
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps a record, if it is one of those that are wanted.
     pub fn push(&mut self, record: Record) -> Result<(), NodeError> {
         self.came += 1;
