@@ -1,6 +1,6 @@
 //! Choosing records: filters on columns, a joined side table, a limit.
 //!
-//! A [`Manifest`] and a [`Select`] enter, a smaller or wider manifest leaves; order is kept. Bytes are never
+//! Records enter a [`Select`] one by one; those that are kept leave, wider where a table is joined. Bytes are never
 //! looked at.
 
 use std::collections::{BTreeSet, HashMap};
