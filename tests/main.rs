@@ -17,6 +17,8 @@ mod check;
 mod cleaning;
 /// What happens when a run is killed, interrupted, raced or fed with broken data.
 mod faults;
+/// Data in other tools' forms, in and out: `data show`, `data export`.
+mod formats;
 /// `graph`: drawings.
 mod graph;
 /// `init`: what it writes can be checked and run.
@@ -31,6 +33,8 @@ mod nodes;
 mod plan;
 /// `plugin`, the example plugins, and nodes that run plugins.
 mod plugins;
+/// Nodes that choose, combine and widen records.
+mod records;
 /// `run`: results, repeated runs, seeds, threads.
 mod run;
 /// `runs`: looking back.

@@ -20,6 +20,7 @@
 pub mod digest;
 pub mod dirt;
 pub mod emoji;
+pub mod export;
 pub mod folder;
 pub mod image;
 pub mod loader;

@@ -43,6 +43,32 @@ impl Caption {
     pub fn new(text: impl Into<String>, language: Option<&str>) -> Self {
         Self { text: text.into(), language: language.map(str::to_owned) }
     }
+
+    /// Captions as JSON has them: a list of texts, a list of `{ text, language }`, or an object of texts or lists of texts
+    /// by language (`und` where it is unknown). `None` for anything else.
+    pub fn list(value: &Value) -> Option<Vec<Self>> {
+        let texts = |value: &Value, language: Option<&str>| match value {
+            Value::String(text) => Some(vec![Self::new(text, language)]),
+            Value::Array(texts) => {
+                texts.iter().map(|text| Some(Self::new(text.as_str()?, language))).collect()
+            }
+            _ => None,
+        };
+        match value {
+            Value::Array(items) if items.iter().all(Value::is_object) => {
+                items.iter().map(|item| Self::deserialize(item).ok()).collect()
+            }
+            Value::Array(_) => texts(value, None),
+            Value::Object(by_language) => {
+                let mut captions = Vec::new();
+                for (language, value) in by_language {
+                    captions.extend(texts(value, Some(&**language).filter(|name| *name != "und"))?);
+                }
+                Some(captions)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Names of columns that every record has; a data set's own column of such a name is called `user.NAME`.
@@ -94,6 +120,32 @@ impl Record {
             let (head, rest) = name.split_once('.')?;
             rest.split('.').try_fold(self.columns.get(head)?, |value, field| value.get(field))
         })
+    }
+
+    /// Takes what the columns say of the record's own fields: `captions` as [`Caption::list`] reads them, else the texts
+    /// `txt` or `caption`; `width` and `height`. So are they found in what img2dataset and `heddle data export` write.
+    pub fn adopt_columns(mut self) -> Self {
+        if let Some(captions) = self.columns.get("captions").and_then(Caption::list) {
+            self.columns.shift_remove("captions");
+            // The file of text that other readers see says the first caption again.
+            let first = captions.first().map(|caption| Value::from(caption.text.as_str()));
+            for again in ["txt", "caption"] {
+                if first.is_some() && self.columns.get(again) == first.as_ref() {
+                    self.columns.shift_remove(again);
+                }
+            }
+            self.captions = captions;
+        } else if self.captions.is_empty() {
+            let text =
+                self.columns.get("txt").or_else(|| self.columns.get("caption")).and_then(Value::as_str);
+            let text = text.filter(|text| !text.is_empty());
+            self.captions = text.map(|text| Caption::new(text, None)).into_iter().collect();
+        }
+        let side = |name| u32::try_from(self.columns.get(name)?.as_u64()?).ok().filter(|side| *side > 0);
+        if let (Some(width), Some(height)) = (side("width"), side("height")) {
+            self.size = Some([width, height]);
+        }
+        self
     }
 
     /// The record with `key`, `source`, `width`, `height` and `captions` among its columns: how nodes see it.
@@ -204,7 +256,7 @@ pub enum SkipReason {
         message: String,
     },
     /// An annotation names a file that is not there.
-    #[error("there is no such file in the folder")]
+    #[error("there is no such file")]
     NoFile,
     /// A row of a table has no path.
     #[error("a row has no path in column `{column}`")]
@@ -225,6 +277,23 @@ pub enum SkipReason {
     UnknownImage {
         /// The image's id.
         id: u64,
+    },
+    /// An entry of a JSON list that does not have the form that it should have.
+    #[error("entry {place} (from 0): {message}")]
+    InvalidEntry {
+        /// Its place in the list, from 0.
+        place: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// An image without a mask.
+    #[error("there is no mask (a PNG of the same path) for the image")]
+    NoMask,
+    /// A row of a table that has no record in its shard, or a record that has no row.
+    #[error("{message}")]
+    NoRow {
+        /// Which of the two is missing.
+        message: String,
     },
     /// An image without a caption.
     #[error("the image has no caption")]
@@ -263,6 +332,38 @@ mod tests {
         assert_eq!(record.column("a.b"), Some(&json!(1)));
         assert_eq!(record.column("captions.fr"), None);
         assert_eq!(record.column("nothing"), None);
+    }
+
+    #[test]
+    fn captions_and_size_are_adopted_from_columns() {
+        let told = |columns: Value| {
+            let Value::Object(columns) = columns else { unreachable!() };
+            let record = Record { columns, ..record(0, b"x") }.adopt_columns();
+            let captions: Vec<String> = record
+                .captions
+                .iter()
+                .map(|caption| format!("{}:{}", caption.language.as_deref().unwrap_or("-"), caption.text))
+                .collect();
+            format!("{captions:?} {:?} {}", record.size, Value::Object(record.columns))
+        };
+        let all = [
+            json!({ "txt": "a cat", "caption": "other" }),
+            json!({ "caption": "a cat", "width": 3, "height": 2 }),
+            json!({ "txt": "a", "captions": [{ "text": "a", "language": "en" }, { "text": "b" }] }),
+            json!({ "captions": ["a", "b"], "txt": "c" }),
+            json!({ "captions": { "en": "a", "und": ["b", "c"] } }),
+            json!({ "captions": 3, "width": 0, "height": 2 }),
+            json!({ "captions": ["a", 3], "txt": "" }),
+        ];
+        insta::assert_snapshot!(all.map(told).join("\n"), @r#"
+        ["-:a cat"] None {"txt":"a cat","caption":"other"}
+        ["-:a cat"] Some([3, 2]) {"caption":"a cat","width":3,"height":2}
+        ["en:a", "-:b"] None {}
+        ["-:a", "-:b"] None {"txt":"c"}
+        ["en:a", "-:b", "-:c"] None {}
+        [] None {"captions":3,"width":0,"height":2}
+        [] None {"captions":["a",3],"txt":""}
+        "#);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     digest,
-    record::{Caption, Part, Record, SkipReason, Skipped},
+    record::{Part, Record, SkipReason, Skipped},
     shard::Shard,
 };
 
@@ -160,8 +160,7 @@ impl<'a> Scanner<'a> {
         if self.options.split_from == SplitFrom::ShardName {
             columns.insert("split".into(), split_of(&self.shard.name).into());
         }
-        let captions = captions(&columns);
-        let record = Record { captions, ..Record::new(group.key, self.shard.digest, group.parts, columns) };
+        let record = Record::new(group.key, self.shard.digest, group.parts, columns).adopt_columns();
         if self.options.require_image && record.image().is_none() {
             return self.skip(record.key, group.last_member, SkipReason::MissingImage);
         }
@@ -205,12 +204,6 @@ impl Group {
         }
         Ok(())
     }
-}
-
-/// The caption of a record: its `txt` member, else the JSON's `caption`, as img2dataset writes them.
-fn captions(columns: &Map<String, Value>) -> Vec<Caption> {
-    let text = columns.get("txt").or_else(|| columns.get("caption")).and_then(Value::as_str);
-    text.filter(|text| !text.is_empty()).map(|text| Caption::new(text, None)).into_iter().collect()
 }
 
 /// Bytes `offset .. offset + len`, if all of them are there.

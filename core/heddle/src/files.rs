@@ -108,6 +108,32 @@ impl Load for Disk {
     }
 }
 
+/// One file that only exists here, before all others.
+pub struct Beside<'a> {
+    /// Its name; paths in it are relative to the folder above.
+    pub name: &'a str,
+    /// What it says.
+    pub text: &'a str,
+}
+
+impl Load for Beside<'_> {
+    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+        if path == self.name { Ok(self.text.as_bytes().to_vec()) } else { read(path) }
+    }
+
+    fn resolve(&self, base_file: &str, path: &str) -> String {
+        Disk.resolve(base_file, path)
+    }
+
+    fn is_folder(&self, path: &str) -> bool {
+        Disk.is_folder(path)
+    }
+
+    fn expand(&self, pattern: &str) -> Vec<String> {
+        Disk.expand(pattern)
+    }
+}
+
 /// The existing files that match a glob, embedded or on disk.
 fn matching(glob: &str) -> Vec<String> {
     if let Some(name) = glob.strip_prefix(EMBEDDED) {

@@ -69,18 +69,27 @@ pub fn load(path: &str, options: LoadOptions) -> Result<Plugin, PluginError> {
 
 fn host() -> Result<&'static Host, PluginError> {
     static HOST: OnceLock<Result<Host, String>> = OnceLock::new();
-    let make = || {
-        let program = std::env::current_exe().map_err(|error| error.to_string())?;
-        let compiler = CompilerCommand { program, arguments: vec![COMPILER_ARGUMENT.to_owned()] };
-        let options = HostOptions {
-            aot: folder(),
-            compiler,
-            compile: CompileLimits::default(),
-            describe: Limits::default(),
-        };
-        Host::new(options).map_err(|error| error.to_string())
+    HOST.get_or_init(make_host).as_ref().map_err(|error| PluginError::Host(error.clone()))
+}
+
+/// A host that shares nothing with the process's own but the folder of compiled code.
+///
+/// # Errors
+/// [`PluginError::Host`].
+pub fn new_host() -> Result<Host, PluginError> {
+    make_host().map_err(PluginError::Host)
+}
+
+fn make_host() -> Result<Host, String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let compiler = CompilerCommand { program, arguments: vec![COMPILER_ARGUMENT.to_owned()] };
+    let options = HostOptions {
+        aot: folder(),
+        compiler,
+        compile: CompileLimits::default(),
+        describe: Limits::default(),
     };
-    HOST.get_or_init(make).as_ref().map_err(|error| PluginError::Host(error.clone()))
+    Host::new(options).map_err(|error| error.to_string())
 }
 
 fn folder() -> PathBuf {

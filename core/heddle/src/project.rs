@@ -13,7 +13,7 @@ use heddle_graph::{
     diagnostic::{Diagnostic, Diagnostics},
     graph::{self, Class, Graph, NodeId, Source},
     plan::{Facts, FileKey, InputFact},
-    source::Sources,
+    source::{Load, Sources},
 };
 
 use crate::{
@@ -47,9 +47,14 @@ pub struct Broken {
 
 /// Loads and checks an experiment. What its graph says is reported beside what its text says.
 pub fn load(file: &str, overrides: &[String]) -> Result<Project, Box<Broken>> {
+    load_from(&Disk, file, overrides)
+}
+
+/// The same from a loader of other files than the disk's.
+pub fn load_from(loader: &dyn Load, file: &str, overrides: &[String]) -> Result<Project, Box<Broken>> {
     let mut sources = Sources::new();
-    let (experiment, faults) = config::load_partial(file, &Disk, overrides, &mut sources);
-    let wired = experiment.as_ref().map(wire);
+    let (experiment, faults) = config::load_partial(file, loader, overrides, &mut sources);
+    let wired = experiment.as_ref().map(|experiment| wire_from(loader, experiment));
     match (experiment, wired, faults) {
         (Some(experiment), Some(Ok(graph)), None) => {
             Ok(Project { file: file.to_owned(), sources, experiment, graph: Arc::new(graph) })
@@ -78,6 +83,10 @@ fn broken(sources: Sources, faults: [Option<Diagnostics>; 2]) -> Box<Broken> {
 
 /// Builds the model graphs and the pipeline of a configuration; also used for every ablation and sweep cell.
 pub fn wire(experiment: &Experiment) -> Result<Graph<dyn Node>, Diagnostics> {
+    wire_from(&Disk, experiment)
+}
+
+fn wire_from(loader: &dyn Load, experiment: &Experiment) -> Result<Graph<dyn Node>, Diagnostics> {
     let mut faults = Vec::new();
     let graphs = experiment.graphs.iter().map(|file| match build_model(file) {
         Ok(model) => Some(Arc::new(model)),
@@ -87,7 +96,7 @@ pub fn wire(experiment: &Experiment) -> Result<Graph<dyn Node>, Diagnostics> {
         }
     });
     let models = Models::new(graphs.collect());
-    match graph::build::<dyn Node, Models>(experiment, KINDS, &models, &Disk) {
+    match graph::build::<dyn Node, Models>(experiment, KINDS, &models, loader) {
         Ok(graph) => {
             faults.extend(wrong_parts(&graph));
             if faults.is_empty() {

@@ -267,3 +267,12 @@ pub enum Level {
     #[component(name = "error")]
     Error,
 }
+
+impl Keys {
+    /// The hashes of each record; of an answer that was checked.
+    pub fn of_records(&self) -> impl Iterator<Item = &[u64]> {
+        self.rows
+            .windows(2)
+            .map(|ends| self.hashes.get(ends[0] as usize..ends[1] as usize).unwrap_or_default())
+    }
+}

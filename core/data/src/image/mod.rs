@@ -1,6 +1,6 @@
 //! Images: encoded bytes in, normalised `[3,H,W]` floats out.
 //!
-//! `decode` reads files, `spec` says what a model wants, `resize` is the 8-bit convolution, `prepared` holds a
+//! `decode` reads files, `sniff` what their first bytes say, `spec` says what a model wants, `resize` is the 8-bit convolution, `prepared` holds a
 //! picture at its working size, and `augment` perturbs one.
 
 mod augment;
@@ -8,6 +8,7 @@ mod decode;
 mod phash;
 mod prepared;
 mod resize;
+mod sniff;
 mod spec;
 
 pub use ::image::ImageFormat;
@@ -18,4 +19,5 @@ pub use decode::{DecodeError, DecodeLimits, Rgba8, decode};
 pub use phash::phash;
 pub use prepared::{Prepared, preprocess};
 pub use resize::{Filter, resize};
+pub use sniff::{extension_of, size_of};
 pub use spec::{ImageSpec, Resize, SpecError};

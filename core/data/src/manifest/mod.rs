@@ -23,19 +23,23 @@
 //! The footer's metadata has one entry, `heddle`, a [`Footer`] as JSON. Nothing in the file names a folder or a time:
 //! the same data gives the same bytes on every machine.
 
+mod added;
 mod columns;
 mod fields;
 mod footer;
 mod infer;
 mod read;
 mod rows;
+mod union;
 mod write;
 
+pub use added::Added;
 pub use columns::{column_values, value_at};
 pub use fields::{FixedColumns, captions_column, fixed_fields};
 pub use footer::{Footer, Left, ShardInfo, SourceCount, Step, TruthCount};
 pub use read::Manifest;
 pub use rows::RowWriter;
+pub use union::{Union, UnionError};
 pub use write::{ManifestWriter, ROWS};
 
 /// A manifest that cannot be read or written.

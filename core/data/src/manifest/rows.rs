@@ -73,11 +73,16 @@ impl RowWriter {
     /// are left out.
     ///
     /// # Errors
-    /// If its shard was not named, or the disk is full.
+    /// If its shard was not named, a part lies in another, or the disk is full.
     pub fn push(&mut self, record: Record) -> Result<(), ManifestError> {
         let unknown =
             || ManifestError::Format(format!("record `{}` lies in a shard that was not named", record.key));
         let shard = *self.shards.get(&record.shard).ok_or_else(unknown)?;
+        if let Some((name, _)) = record.parts.iter().find(|(_, part)| part.shard != record.shard) {
+            let message =
+                format!("part `{name}` of record `{}` lies in another shard than the record", record.key);
+            return Err(ManifestError::Format(message));
+        }
         let made = Record { columns: Map::new(), ..record.clone() }.with_fields().columns;
         let mut columns = Map::new();
         for (name, value) in record.columns {

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Map;
 
-use super::{Found, broken, image_extension, record};
-use crate::{digest::Digest, folder::Folder};
+use super::{
+    Found, image_extension,
+    pictures::{broken, file_part},
+};
+use crate::{digest::Digest, folder::Folder, record::Record};
 
 /// The pictures below the folder's own folders. Column `class` is the folder's name, `label` its place among all names in
 /// order. Files of other types and pictures that lie in no class are passed over, as torchvision does.
@@ -23,7 +26,8 @@ pub fn class_folders(folder: &Folder, digest: Digest) -> impl Iterator<Item = Fo
         let label = classes.binary_search(&class).ok()?;
         let columns =
             Map::from_iter([("class".to_owned(), class.into()), ("label".to_owned(), label.into())]);
-        Some(Ok(record(digest, file, extension, columns)))
+        let parts = [(extension.to_owned(), file_part(digest, file))].into();
+        Some(Ok(Record::new(file.path.clone(), digest, parts, columns)))
     });
-    broken(folder).chain(pictures)
+    broken(folder).map(Err).chain(pictures)
 }

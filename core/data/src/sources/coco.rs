@@ -1,4 +1,4 @@
-//! COCO captions: an annotation file (`captions_val2017.json`) and a folder of pictures.
+//! COCO captions: an annotation file (`captions_val2017.json`) and its pictures.
 
 use std::{
     borrow::Cow,
@@ -8,12 +8,8 @@ use std::{
 use serde::Deserialize;
 use serde_json::Map;
 
-use super::{AnnotationError, Found, broken, named};
-use crate::{
-    digest::Digest,
-    folder::Folder,
-    record::{Caption, Record, SkipReason, Skipped},
-};
+use super::{AnnotationError, Found, Pictures};
+use crate::record::{Caption, Record, SkipReason, Skipped};
 
 #[derive(Deserialize)]
 struct Annotations<'a> {
@@ -48,8 +44,7 @@ struct Annotation<'a> {
 pub fn coco<'a>(
     annotations: &'a [u8],
     name: &'a str,
-    folder: &'a Folder,
-    digest: Digest,
+    pictures: &'a Pictures<'a>,
     language: Option<&'a str>,
 ) -> Result<impl Iterator<Item = Found> + 'a, AnnotationError> {
     let Annotations { images, annotations } = serde_json::from_slice(annotations)?;
@@ -64,7 +59,7 @@ pub fn coco<'a>(
         let reason = SkipReason::UnknownImage { id };
         Err(Skipped { shard: name.to_owned(), key: id.to_string(), member: name.to_owned(), reason })
     });
-    let pictures = images.into_iter().map(move |image| {
+    let records = images.into_iter().map(move |image| {
         let mut texts = captions.remove(&image.id).unwrap_or_default();
         if texts.is_empty() {
             let (key, member) = (image.id.to_string(), image.file_name.into_owned());
@@ -72,7 +67,7 @@ pub fn coco<'a>(
         }
         texts.sort_unstable_by_key(|(id, _)| *id);
         let columns = Map::from_iter([("image_id".to_owned(), image.id.into())]);
-        let record = named(folder, digest, &image.file_name, columns, name)?;
+        let record = pictures.named(&image.file_name, columns, name)?;
         let captions = texts.iter().map(|(_, text)| Caption::new(text.trim(), language)).collect();
         Ok(Record {
             captions,
@@ -80,5 +75,5 @@ pub fn coco<'a>(
             ..record
         })
     });
-    Ok(broken(folder).chain(unknown).chain(pictures))
+    Ok(pictures.broken().chain(unknown).chain(records))
 }

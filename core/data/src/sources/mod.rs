@@ -1,25 +1,24 @@
-//! Data sets whose pictures are files of a folder: class folders, tables of paths, COCO captions.
+//! Data sets whose pictures are files of a folder or members of shards: class folders, masks beside images, tables of paths,
+//! COCO captions, LLaVA conversations.
 //!
-//! A listed folder and, where the format has one, an annotation file enter; [`Found`] leaves, one by one: a record, or what
-//! cannot be used and why.
+//! The [`Pictures`] and, where the format has one, an annotation file enter; [`Found`] leaves, one by one: a record, or
+//! what cannot be used and why.
 
 mod class_folders;
 mod coco;
+mod llava;
+mod masks;
+mod pictures;
 mod table;
 
 pub use class_folders::class_folders;
 pub use coco::coco;
-pub use table::{TableError, TableKind, table};
+pub use llava::llava;
+pub use masks::{MASK, masks};
+pub use pictures::Pictures;
+pub use table::{TableError, TableKind, table, table_rows};
 
-use std::collections::BTreeMap;
-
-use serde_json::{Map, Value};
-
-use crate::{
-    digest::Digest,
-    folder::{Folder, FolderFile},
-    record::{IMAGE_EXTENSIONS, Part, Record, SkipReason, Skipped},
-};
+use crate::record::{IMAGE_EXTENSIONS, Record, Skipped};
 
 /// What a folder is called in messages; its own name is no part of the data.
 pub const FOLDER: &str = "folder";
@@ -49,39 +48,6 @@ impl From<serde_json::Error> for AnnotationError {
 fn image_extension(path: &str) -> Option<&'static str> {
     let extension = path.rsplit('/').next()?.rsplit_once('.')?.1.to_ascii_lowercase();
     IMAGE_EXTENSIONS.into_iter().find(|known| *known == extension)
-}
-
-/// The record of an image file below a folder.
-fn record(folder: Digest, file: &FolderFile, extension: &str, columns: Map<String, Value>) -> Record {
-    let part = Part { shard: folder, path: file.path.clone(), offset: 0, len: file.len, digest: file.digest };
-    Record::new(file.path.clone(), folder, BTreeMap::from([(extension.to_owned(), part)]), columns)
-}
-
-/// The image that an annotation names, below `folder`.
-fn named(folder: &Folder, digest: Digest, path: &str, columns: Map<String, Value>, from: &str) -> Found {
-    let skip =
-        |reason| Skipped { shard: from.to_owned(), key: path.to_owned(), member: path.to_owned(), reason };
-    let path = path.strip_prefix("./").unwrap_or(path);
-    if path.starts_with(['/', '\\']) || path.split(['/', '\\']).any(|step| step == "..") {
-        return Err(skip(SkipReason::UnsafeName));
-    }
-    let Some(extension) = image_extension(path) else { return Err(skip(SkipReason::MissingImage)) };
-    match folder.file(path) {
-        Some(file) => Ok(record(digest, file, extension, columns)),
-        None => Err(skip(SkipReason::NoFile)),
-    }
-}
-
-/// What of a folder could not be read at all.
-fn broken(folder: &Folder) -> impl Iterator<Item = Found> + '_ {
-    folder.broken.iter().map(|file| {
-        Err(Skipped {
-            shard: FOLDER.to_owned(),
-            key: String::new(),
-            member: file.path.clone(),
-            reason: SkipReason::Unreadable { message: file.message.clone() },
-        })
-    })
 }
 
 #[cfg(test)]

@@ -2,12 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{AnnotationError, Found, broken, named};
-use crate::{
-    digest::Digest,
-    folder::Folder,
-    record::{SkipReason, Skipped},
-};
+use super::{AnnotationError, Found, Pictures};
+use crate::record::{SkipReason, Skipped};
 
 /// The form of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,18 +53,27 @@ pub fn table<'a>(
     kind: TableKind,
     name: &'a str,
     path_column: &'a str,
-    folder: &'a Folder,
-    digest: Digest,
+    pictures: &'a Pictures<'a>,
 ) -> Result<impl Iterator<Item = Found> + 'a, TableError> {
     let rows: Box<dyn Iterator<Item = Result<Map<String, Value>, Skipped>> + 'a> = match kind {
         TableKind::JsonLines => Box::new(json_rows(bytes, name)),
         TableKind::Csv => Box::new(separated_rows(bytes, b',', name, path_column)?),
         TableKind::Tsv => Box::new(separated_rows(bytes, b'\t', name, path_column)?),
     };
-    let pictures = rows.map(move |row| {
+    Ok(table_rows(rows, name, path_column, pictures))
+}
+
+/// The same over rows that were read elsewhere.
+pub fn table_rows<'a>(
+    rows: impl Iterator<Item = Result<Map<String, Value>, Skipped>> + 'a,
+    name: &'a str,
+    path_column: &'a str,
+    pictures: &'a Pictures<'a>,
+) -> impl Iterator<Item = Found> + 'a {
+    let records = rows.map(move |row| {
         let mut row = row?;
         match row.shift_remove(path_column) {
-            Some(Value::String(path)) => named(folder, digest, &path, row, name),
+            Some(Value::String(path)) => pictures.named(&path, row, name),
             _ => Err(Skipped {
                 shard: name.to_owned(),
                 key: String::new(),
@@ -77,7 +82,7 @@ pub fn table<'a>(
             }),
         }
     });
-    Ok(broken(folder).chain(pictures))
+    pictures.broken().chain(records)
 }
 
 fn json_rows<'a>(

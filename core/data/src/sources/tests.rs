@@ -65,37 +65,30 @@ const COCO: &str = r#"{"info": {}, "licenses": [], "images": [
 #[test]
 fn coco_captions_come_in_the_order_of_their_ids() {
     let (_dir, shard) = folder(&["000000000007.jpg", "mute.jpg"]);
-    let folder = shard.folder().unwrap();
-    let found = coco(COCO.as_bytes(), "captions.json", folder, shard.digest, Some("en")).unwrap();
+    let pictures = Pictures::in_folder(shard.folder().unwrap(), shard.digest);
+    let found = coco(COCO.as_bytes(), "captions.json", &pictures, Some("en")).unwrap();
     insta::assert_snapshot!(told(found), @r#"
     - captions.json: captions.json: a caption is of image 99, which is not among the images
     000000000007.jpg {"image_id":7} ["The first.", "A \"second\" caption."]
-    - captions.json: gone.jpg: there is no such file in the folder
+    - captions.json: gone.jpg: there is no such file
     - captions.json: ../out.jpg: the name is absolute or contains `..`
     - captions.json: mute.jpg: the image has no caption
     "#);
-    let error =
-        coco(b"{\"images\": [],\n \"annotations\": 3}", "x", folder, shard.digest, None).err().unwrap();
+    let error = coco(b"{\"images\": [],\n \"annotations\": 3}", "x", &pictures, None).err().unwrap();
     assert_eq!((error.line, error.to_string().contains("invalid type")), (2, true));
 }
 
 #[test]
 fn tables_have_a_picture_a_row() {
     let (_dir, shard) = folder(&["a.jpg", "b.png"]);
-    let read = |kind, text: &str| match table(
-        text.as_bytes(),
-        kind,
-        "t",
-        "filepath",
-        shard.folder().unwrap(),
-        shard.digest,
-    ) {
+    let pictures = Pictures::in_folder(shard.folder().unwrap(), shard.digest);
+    let read = |kind, text: &str| match table(text.as_bytes(), kind, "t", "filepath", &pictures) {
         Ok(found) => told(found),
         Err(error) => format!("error: {error}"),
     };
     insta::assert_snapshot!(read(TableKind::Csv, "filepath,title,score,code\na.jpg,\"a, b\",0.5,007\nc.jpg,x,,\nb.png\n"), @r#"
     a.jpg {"title":"a, b","score":0.5,"code":"007"} []
-    - t: c.jpg: there is no such file in the folder
+    - t: c.jpg: there is no such file
     - t: t: row at line 4: CSV error: record 3 (line: 4, byte: 57): found record with 1 fields, but the previous record has 4 fields
     "#);
     insta::assert_snapshot!(read(TableKind::Tsv, "title\tfilepath\nsay \"cat\"\t./a.jpg\n"), @r#"a.jpg {"title":"say \"cat\""} []"#);
@@ -107,4 +100,76 @@ fn tables_have_a_picture_a_row() {
     insta::assert_snapshot!(read(TableKind::Csv, "path,title\na.jpg,x\n"), @"error: there is no column `filepath`; there are path, title");
     assert_eq!(TableKind::of("x/y.TSV"), Some(TableKind::Tsv));
     assert_eq!(TableKind::of(Path::new("x.parquet").to_str().unwrap()), None);
+}
+
+const LLAVA: &str = r#"[
+  {"id": "a", "image": "a.jpg", "conversations": [
+    {"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A cat."}]},
+  {"id": 7, "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]},
+  {"id": "b", "image": "gone.jpg", "conversations": [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}]},
+  {"id": "c", "image": "a.jpg", "conversations": [{"from": "gpt", "value": "x"}]},
+  {"id": "d", "image": "a.jpg", "conversations": []},
+  {"id": "e", "image": ["a.jpg"], "conversations": [{"from": "human", "value": "x"}]},
+  {"image": "a.jpg", "model": "m", "conversations": [{"from": "human", "value": 3}]}
+]"#;
+
+#[test]
+fn llava_entries_without_a_picture_are_passed_over_and_wrong_ones_named() {
+    let (_dir, shard) = folder(&["a.jpg"]);
+    let pictures = Pictures::in_folder(shard.folder().unwrap(), shard.digest);
+    insta::assert_snapshot!(told(llava(LLAVA.as_bytes(), "chat.json", &pictures).unwrap()), @r#"
+    a {"id":"a","conversations":[{"from":"human","value":"<image>\nWhat is it?"},{"from":"gpt","value":"A cat."}]} []
+    - chat.json: gone.jpg: there is no such file
+    - chat.json: c: entry 3 (from 0): turn 1 is of `gpt` and not of `human`
+    - chat.json: d: entry 4 (from 0): `conversations` is empty
+    - chat.json: e: entry 5 (from 0): `image` is not a path
+    - chat.json: 6: entry 6 (from 0): turn 1 has no text under `value`
+    "#);
+    let error = llava(b"[\n{\"id\": }]", "x", &pictures).err().unwrap();
+    assert_eq!(error.line, 2);
+}
+
+#[test]
+fn masks_go_with_the_images_of_their_paths() {
+    let (_dir, shard) = folder(&[
+        "images/training/1.jpg",
+        "images/training/2.jpg",
+        "images/validation/1.png",
+        "images/read.me",
+        "annotations/training/1.png",
+        "annotations/training/2.jpg",
+        "annotations/validation/1.png",
+        "annotations/validation/9.png",
+        "imagesque/1.jpg",
+    ]);
+    let found: Vec<Found> = masks(shard.folder().unwrap(), shard.digest, "images", "annotations").collect();
+    let first = found[0].as_ref().unwrap();
+    assert_eq!(first.parts.keys().collect::<Vec<_>>(), ["jpg", MASK]);
+    assert_eq!(first.image().unwrap().path, "images/training/1.jpg");
+    assert_eq!(first.parts[MASK].path, "annotations/training/1.png");
+    insta::assert_snapshot!(told(found.into_iter()), @r#"
+    training/1.jpg {"split":"training"} []
+    - folder: images/training/2.jpg: there is no mask (a PNG of the same path) for the image
+    validation/1.png {"split":"validation"} []
+    "#);
+}
+
+#[test]
+fn pictures_may_lie_in_shards() {
+    let mut tar = tar::Builder::new(Vec::new());
+    for name in ["train2017/1.JPG", "train2017/1.json", "b.png"] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(2);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, &b"{}"[..]).unwrap();
+    }
+    let shard = Shard::from_bytes("p.tar", std::sync::Arc::new(tar.into_inner().unwrap()));
+    let pictures = Pictures::in_shards(&[shard]);
+    let rows = "filepath\ntrain2017/1.JPG\nb.png\nb.jpg\ntrain2017/1.json\n";
+    insta::assert_snapshot!(told(table(rows.as_bytes(), TableKind::Csv, "t", "filepath", &pictures).unwrap()), @r#"
+    train2017/1.JPG {} []
+    b.png {} []
+    - t: b.jpg: there is no such file
+    - t: train2017/1.json: the record has no image (png, jpg, jpeg, webp or gif)
+    "#);
 }

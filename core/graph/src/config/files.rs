@@ -170,7 +170,11 @@ impl<'r, 'a> FilesField<'r, 'a> {
         };
         let mut files: Vec<InputFile> = Vec::new();
         for pattern in patterns {
-            match expand(self.reader, pattern) {
+            let found = match pattern.as_str().and_then(|text| text.strip_prefix('@')) {
+                Some(list) => listed(self.reader, pattern, list),
+                None => expand(self.reader, pattern),
+            };
+            match found {
                 Ok(found) => {
                     files.extend(found);
                 }
@@ -208,6 +212,38 @@ fn folder(reader: &Reader<'_>, value: &Value) -> Result<InputFile, Wrong> {
     let is_file = !reader.env.loader.expand(&path).is_empty();
     let what = if is_file { "a file, and a folder is wanted:" } else { "no such folder:" };
     Err(Wrong::new(value, format!("{what} `{path}`")).help("paths are relative to the file that names them"))
+}
+
+/// The files that a text file names (`@list.txt`): a path or pattern a line, relative to it; empty lines and those
+/// that begin with `#` say nothing.
+fn listed(reader: &Reader<'_>, value: &Value, list: &str) -> Result<Vec<InputFile>, Wrong> {
+    let loader = reader.env.loader;
+    let path = loader.resolve(reader.env.sources.name(value.span.source), list);
+    let wrong = |message: String| {
+        Wrong::new(value, message)
+            .help("`@list.txt` is a text file with a path or pattern a line, relative to it")
+    };
+    let bytes = loader.read(&path).map_err(|error| wrong(format!("`{path}` cannot be read: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| wrong(format!("`{path}` is not UTF-8")))?;
+    let mut files = Vec::new();
+    for (line, pattern) in text.lines().map(str::trim).enumerate() {
+        if pattern.is_empty() || pattern.starts_with('#') {
+            continue;
+        }
+        let found = loader.expand(&loader.resolve(&path, pattern));
+        if found.is_empty() {
+            return Err(wrong(format!("`{path}`, line {}: no file matches `{pattern}`", line + 1)));
+        }
+        files.extend(found.into_iter().map(|path| InputFile {
+            typed: pattern.to_owned(),
+            path,
+            span: value.span,
+        }));
+    }
+    if files.is_empty() {
+        return Err(wrong(format!("`{path}` names no file")));
+    }
+    Ok(files)
 }
 
 /// The existing files of one string; none is a mistake.

@@ -79,6 +79,8 @@ pub enum Command {
     Schema(SchemaOptions),
     /// Run a model graph on tensors from a safetensors file; with gradients on request.
     Apply(ApplyOptions),
+    /// Look at the records of a data set or a node, or write them in another form.
+    Data(DataOptions),
     /// Look a data plugin over, or test it.
     Plugin(PluginOptions),
     /// Look back at finished runs.
@@ -259,6 +261,110 @@ fn device(text: &str) -> Result<Device, String> {
 pub struct PluginOptions {
     #[command(subcommand)]
     pub command: PluginCommand,
+}
+
+/// `heddle data`.
+#[derive(Debug, Args)]
+pub struct DataOptions {
+    /// What to do with the records.
+    #[command(subcommand)]
+    pub command: DataCommand,
+}
+
+/// What to do with records.
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Say how many records there are, of which sources, with which columns; show the first, and what was skipped and why.
+    Show(DataShow),
+    /// Write records with their pictures in a form that other tools read.
+    Export(DataExport),
+}
+
+/// Which records.
+#[derive(Debug, Args)]
+pub struct DataSource {
+    /// An experiment and its node (`FILE.toml NODE` or `NODE.PORT`; what it needs is run first), or data: tar shards, parquet,
+    /// CSV, TSV, JSON lines, COCO or LLaVA JSON (a path or pattern), or a folder.
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+    /// The node, if the source is an experiment.
+    pub node: Option<String>,
+    /// Folder of the pictures that a table or annotation file names [default: the file's own].
+    #[arg(long, value_name = "DIR")]
+    pub pictures: Option<String>,
+    /// Set a value of the experiment: `-S nodes.pairs.limit=100`. Data without an experiment is the node `source`.
+    #[arg(short = 'S', long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// If another heddle holds the cache, wait for it.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// `heddle data show`.
+#[derive(Debug, Args)]
+pub struct DataShow {
+    #[command(flatten)]
+    pub of: DataSource,
+    /// Show this many records [default: 3].
+    #[arg(short = 'n', long, value_name = "N")]
+    pub rows: Option<usize>,
+    /// Print the records as JSON lines, and nothing else; all of them, unless `-n` is given.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `heddle data export`.
+#[derive(Debug, Args)]
+pub struct DataExport {
+    #[command(flatten)]
+    pub of: DataSource,
+    /// The folder to write; it must not exist, or be empty.
+    #[arg(short, long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// What to write.
+    #[arg(long, value_enum)]
+    pub format: ExportFormat,
+    /// Records of a shard or parquet file [default: 10000]; for webdataset, img2dataset, parquet, clip-*.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub shard_size: Option<u64>,
+    /// Column with the class's name [default: class]; for class-folders, clip-classification.
+    #[arg(long, value_name = "COLUMN")]
+    pub class: Option<String>,
+    /// Write captions of this language only; for coco.
+    #[arg(long, value_name = "TAG")]
+    pub language: Option<String>,
+    /// Name of the split: of webdataset's shards [default: data], of clip-benchmark's folder [default: test].
+    #[arg(long, value_name = "NAME")]
+    pub split: Option<String>,
+}
+
+/// A form that other tools read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// Tar shards of pictures, JSON and text.
+    Webdataset,
+    /// Tar shards with a parquet file each, as img2dataset writes them.
+    Img2dataset,
+    /// Parquet files with the pictures in a column.
+    Parquet,
+    /// `captions.json` and a folder of pictures.
+    Coco,
+    /// `conversations.json` and a folder of pictures.
+    Llava,
+    /// A folder for each class (torchvision's ImageFolder).
+    ClassFolders,
+    /// Images and masks in two folders (ADE20K).
+    Masks,
+    /// `records.csv` and a folder of pictures.
+    Csv,
+    /// `records.tsv` and a folder of pictures.
+    Tsv,
+    /// `records.jsonl` and a folder of pictures.
+    Jsonl,
+    /// clip-benchmark's layout for zero-shot classification.
+    ClipClassification,
+    /// clip-benchmark's layout for retrieval.
+    ClipRetrieval,
 }
 
 /// What to do with a plugin.

@@ -85,6 +85,9 @@ pub enum Failure {
         /// What went wrong.
         error: io::Error,
     },
+    /// Ctrl-C.
+    #[error("interrupted; what is finished is kept")]
+    Interrupted,
     /// Anything that is a sentence.
     #[error("{0}")]
     Other(String),
@@ -107,6 +110,7 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Broken(_) | Self::UnknownNode(_) => Exit::FilesWrong,
+            Self::Interrupted => Exit::Interrupted,
             _ => Exit::Failed,
         }
     }

@@ -4,6 +4,7 @@ mod apply;
 mod args;
 mod cache;
 mod check;
+mod data;
 mod deliver;
 mod exit;
 mod explain;
@@ -14,6 +15,7 @@ mod nodes;
 mod output;
 mod plan;
 mod plugin;
+mod prepare;
 mod progress;
 mod run;
 mod runs;
@@ -43,6 +45,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Nodes(options) => nodes::run(options),
         Command::Schema(options) => schema::run(options),
         Command::Apply(options) => apply::run(options),
+        Command::Data(options) => data::run(options, common),
         Command::Plugin(options) => plugin::run(options),
         Command::Runs(options) => runs::run(options, common),
         Command::Cache(options) => cache::run(options, common),

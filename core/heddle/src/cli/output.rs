@@ -64,6 +64,11 @@ pub fn result(text: &str) {
     let _ = write!(out, "{text}{end}").and_then(|()| out.flush());
 }
 
+/// Text of the data for the terminal: control characters written out, so that no escape reaches it.
+pub fn printable(text: &str) -> String {
+    heddle_plugin::printable(text)
+}
+
 /// A line for the user, not with `--quiet`.
 pub fn note(text: &str) {
     if !manner().quiet {

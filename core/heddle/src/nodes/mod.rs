@@ -12,6 +12,7 @@ mod model;
 mod plugin;
 mod precision;
 mod report;
+mod similarity;
 mod text;
 mod towers;
 mod train;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use heddle_graph::graph::{Class, Inputs, Kind, NodeSpec};
 use heddle_tensor::DynModule;
 
+pub use data::Records;
 pub use eval::Measurement;
 
 use crate::{
@@ -81,22 +83,34 @@ pub trait ModelNode: NodeSpec + Send + Sync {
 
 /// Every kind of an experiment.
 pub const KINDS: &[&dyn Kind<dyn Node, Models>] = &[
-    &data::WebDataset,
-    &data::ClassFolders,
-    &data::Coco,
-    &data::Table,
+    &data::Source::<data::WebDataset>::KIND,
+    &data::Source::<data::ClassFolders>::KIND,
+    &data::Source::<data::Masks>::KIND,
+    &data::Source::<data::Coco>::KIND,
+    &data::Source::<data::Llava>::KIND,
+    &data::Source::<data::ClipBenchmark>::KIND,
+    &data::Source::<data::Table>::KIND,
+    &data::Source::<data::Parquet>::KIND,
     &data::Dirt,
     &data::Where,
     &data::Decode,
     &data::Deduplicate,
+    &data::Language,
+    &data::JoinRecords,
+    &data::Concat,
+    &data::Mix,
+    &data::Sample,
+    &data::Split,
     &plugin::Filter,
     &plugin::Transform,
     &plugin::Score,
+    &plugin::Dedup,
     &plugin::Fold,
     &text::Bpe,
     &text::HuggingFace,
     &train::Train,
     &features::Features,
+    &similarity::Similarity,
     &eval::ZeroShot,
     &eval::Retrieval,
     &eval::PixelFloor,

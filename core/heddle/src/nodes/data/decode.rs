@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch, UInt32Array, UInt64Array};
-use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow_array::{ArrayRef, UInt32Array, UInt64Array};
+use arrow_schema::{DataType, Field, FieldRef};
 use heddle_data::{
-    Manifest, ManifestError, Record, Shards,
+    Record, Shards,
     image::{DecodeError, DecodeLimits, decode, phash},
+    manifest::Added,
 };
 use heddle_graph::{
     config::Reader,
@@ -78,8 +79,8 @@ impl Node for Look {
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
         let Records { manifest, .. } = Records::read(cx.input("records")?)?;
         let shards = cx.library.shards(&manifest)?;
-        let schema = with_phash(&manifest);
-        let mut sieve = Sieve::new(cx, "decode", &schema, &manifest.footer)?;
+        let added = Added::new(manifest.schema(), fields());
+        let mut sieve = Sieve::new(cx, "decode", &added.schema, &manifest.footer)?;
         let mut done = 0;
         for batch in manifest.batches() {
             cx.check_cancelled()?;
@@ -90,7 +91,7 @@ impl Node for Look {
             let seen: Vec<Result<Seen, &str>> =
                 records.par_iter().map(|record| self.look(record, &shards)).collect();
             let reasons: Vec<Option<&str>> = seen.iter().map(|one| one.as_ref().err().copied()).collect();
-            sieve.write(&widen(&batch, &schema, &seen)?, &reasons)?;
+            sieve.write(&added.batch(&batch, &columns(&seen))?, &reasons)?;
         }
         sieve.finish()
     }
@@ -110,30 +111,20 @@ impl Look {
     }
 }
 
-fn with_phash(manifest: &Manifest) -> SchemaRef {
-    let others = manifest.schema().fields().iter().filter(|field| field.name() != "phash").cloned();
-    let phash: FieldRef = Arc::new(Field::new("phash", DataType::UInt64, true));
-    Arc::new(Schema::new(others.chain([phash]).collect::<Vec<_>>()))
+/// What is found, as columns.
+fn fields() -> Vec<FieldRef> {
+    let field = |name: &str, ty| Arc::new(Field::new(name, ty, true));
+    vec![
+        field("width", DataType::UInt32),
+        field("height", DataType::UInt32),
+        field("phash", DataType::UInt64),
+    ]
 }
 
-fn widen(
-    batch: &RecordBatch,
-    schema: &SchemaRef,
-    seen: &[Result<Seen, &str>],
-) -> Result<RecordBatch, ManifestError> {
+fn columns(seen: &[Result<Seen, &str>]) -> [ArrayRef; 3] {
     let side = |axis: usize| -> ArrayRef {
         Arc::new(seen.iter().map(|one| one.as_ref().ok().map(|one| one.size[axis])).collect::<UInt32Array>())
     };
-    let column = |field: &FieldRef| match field.name().as_str() {
-        "width" => side(0),
-        "height" => side(1),
-        "phash" => {
-            Arc::new(seen.iter().map(|one| one.as_ref().ok().map(|one| one.phash)).collect::<UInt64Array>())
-        }
-        name => batch.column_by_name(name).cloned().unwrap_or_else(|| {
-            // All others are the batch's own.
-            arrow_array::new_null_array(field.data_type(), batch.num_rows())
-        }),
-    };
-    Ok(RecordBatch::try_new(schema.clone(), schema.fields().iter().map(column).collect())?)
+    let phash: UInt64Array = seen.iter().map(|one| one.as_ref().ok().map(|one| one.phash)).collect();
+    [side(0), side(1), Arc::new(phash)]
 }

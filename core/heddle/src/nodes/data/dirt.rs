@@ -1,10 +1,12 @@
 //! `data.dirt`: makes a known part of a clean data set dirty.
 
-use std::{collections::BTreeMap, io::Cursor};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    io::Cursor,
+};
 
-use heddle_cache::PayloadWriter;
 use heddle_data::{
-    Part, Record, RowWriter, ShardInfo, Shards, digest,
+    Part, Record, RowWriter, ShardInfo, Shards,
     dirt::{self, DIRT, Kind as DirtKind},
     image::{DecodeLimits, decode},
 };
@@ -13,7 +15,10 @@ use heddle_graph::{
     graph::{Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, PortType},
 };
 
-use super::{Records, records_in, same_records};
+use super::{
+    Records, records_in, same_records,
+    shard_writer::{Layout, ShardWriter},
+};
 use crate::{
     exec::{NodeError, Output, Outputs, RunContext},
     model::Models,
@@ -92,7 +97,9 @@ impl Node for Spoil {
         let Records { manifest, .. } = Records::read(cx.input("records")?)?;
         let shards = cx.library.shards(&manifest)?;
         // The images first: records name their shard by its digest.
-        let mut tar = Tar::new(cx.writer()?);
+        let (mut tar, mut layout) = (ShardWriter::new(cx)?, Layout::default());
+        // By the digest of the record that an image was made from.
+        let mut parts: BTreeMap<[u8; 32], Part> = BTreeMap::new();
         for record in manifest.records() {
             cx.check_cancelled()?;
             let record = record?;
@@ -100,10 +107,13 @@ impl Node for Spoil {
                 dirt::draw(&record, &self.shares, cx.seed).filter(|(kind, _)| kind.has_image())
                 && let Some(bytes) = spoilt_image(&record, kind, &shards)?
             {
-                tar.append(&record, &bytes)?;
+                if let Entry::Vacant(place) = parts.entry(record.digest) {
+                    tar.append(&record.digest, "png", &bytes)?;
+                    place.insert(layout.next([0; 32], &bytes));
+                }
             }
         }
-        let (shard, parts) = tar.finish()?;
+        let shard = tar.finish()?;
         let info = ShardInfo { name: SHARD.to_owned(), digest: *shard.as_bytes() };
         let mut rows = RowWriter::new((*manifest.footer).clone());
         rows.shard(info);
@@ -165,47 +175,4 @@ fn spoilt_image(record: &Record, kind: DirtKind, shards: &Shards) -> Result<Opti
     let written = dirt::image(kind, &image).write_to(&mut Cursor::new(&mut png), heddle_data::image::PNG);
     written.map_err(NodeError::data)?;
     Ok(Some(png))
-}
-
-/// A tar in the making, and where its members lie.
-struct Tar {
-    builder: tar::Builder<PayloadWriter>,
-    offset: u64,
-    /// By the digest of the record that an image was made from.
-    parts: BTreeMap<[u8; 32], Part>,
-}
-
-impl Tar {
-    fn new(out: PayloadWriter) -> Self {
-        Self { builder: tar::Builder::new(out), offset: 0, parts: BTreeMap::new() }
-    }
-
-    fn append(&mut self, record: &Record, bytes: &[u8]) -> Result<(), NodeError> {
-        let wrong = |error: std::io::Error| NodeError::Other(format!("writing {SHARD}: {error}"));
-        if self.parts.contains_key(&record.digest) {
-            return Ok(());
-        }
-        let mut header = tar::Header::new_ustar();
-        header.set_size(bytes.len() as u64);
-        header.set_mode(0o644);
-        header.set_path(format!("{}.png", digest::to_hex(&record.digest))).map_err(wrong)?;
-        header.set_cksum();
-        self.builder.append(&header, bytes).map_err(wrong)?;
-        let part = Part {
-            shard: [0; 32],
-            path: String::new(),
-            offset: self.offset + 512,
-            len: bytes.len() as u64,
-            digest: digest::of(bytes),
-        };
-        self.offset += 512 + (bytes.len() as u64).div_ceil(512) * 512;
-        self.parts.insert(record.digest, part);
-        Ok(())
-    }
-
-    fn finish(self) -> Result<(heddle_graph::digest::Digest, BTreeMap<[u8; 32], Part>), NodeError> {
-        let out = self.builder.into_inner();
-        let out = out.map_err(|error| NodeError::Other(format!("writing {SHARD}: {error}")))?;
-        Ok((out.finish()?, self.parts))
-    }
 }

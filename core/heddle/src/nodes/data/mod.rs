@@ -1,34 +1,61 @@
-//! Data sources, the records artifact that they give, and how its columns and images are read.
+//! Data sources, the records artifact that they give, how its columns and images are read, and the nodes that choose, combine and
+//! widen records.
 
+mod chance;
 mod class_folders;
+mod clip_benchmark;
 mod coco;
 mod columns;
+mod concat;
 mod decode;
 mod deduplicate;
 mod dirt;
 mod filter;
 mod image;
+mod join;
+mod language;
+mod llava;
+mod masks;
+mod mix;
+mod parquet;
+mod pictures;
 mod ports;
 mod records;
+mod sample;
+mod several;
+mod shard_writer;
 mod sieve;
 mod source;
+mod split;
 mod table;
 mod text;
 mod webdataset;
 mod where_;
 
+pub use self::parquet::Parquet;
+pub use chance::By;
 pub use class_folders::ClassFolders;
+pub use clip_benchmark::ClipBenchmark;
 pub use coco::Coco;
 pub use columns::{column_text, column_texts};
+pub use concat::Concat;
 pub use decode::Decode;
 pub use deduplicate::Deduplicate;
 pub use dirt::Dirt;
 pub use filter::{Filters, read_filters};
 pub use image::read_augment;
+pub use join::JoinRecords;
+pub use language::Language;
+pub use llava::Llava;
+pub use masks::Masks;
+pub use mix::Mix;
 pub use ports::{records_in, same_records};
 pub use records::{Records, Settings};
+pub use sample::Sample;
+pub use several::{Several, same_images, several_records_in};
 pub use sieve::{Sieve, sieve_ports};
-pub use source::Common;
+pub use source::Source;
+pub use split::Split;
 pub use table::Table;
 pub use text::{read_captions, read_templates};
 pub use webdataset::WebDataset;

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, cast::AsArray};
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use arrow_array::{Array, BooleanArray, RecordBatch, StringArray, cast::AsArray};
+use arrow_schema::{DataType, Field, SchemaRef};
 use arrow_select::filter::filter_record_batch;
 use heddle_cache::PayloadWriter;
-use heddle_data::{Footer, ManifestError, ManifestWriter, dirt::DIRT, manifest::Step};
+use heddle_data::{
+    Footer, ManifestError, ManifestWriter,
+    dirt::DIRT,
+    manifest::{Added, Step},
+};
 use heddle_graph::graph::{Inputs, OutPort};
 
 use crate::{
@@ -25,7 +29,7 @@ pub struct Sieve<'a> {
     step: Step,
     kept: ManifestWriter<PayloadWriter>,
     dropped: ManifestWriter<PayloadWriter>,
-    with_reason: SchemaRef,
+    with_reason: Added,
 }
 
 impl<'a> Sieve<'a> {
@@ -36,12 +40,13 @@ impl<'a> Sieve<'a> {
         schema: &SchemaRef,
         footer: &Footer,
     ) -> Result<Self, NodeError> {
-        let with_reason = with_reason(schema);
+        let reason = Arc::new(Field::new("reason", DataType::Utf8, true));
+        let with_reason = Added::new(schema, vec![reason]);
         Ok(Self {
             cx,
             step: Step::new(rule),
             kept: ManifestWriter::new(cx.writer()?, schema.clone(), footer.clone())?,
-            dropped: ManifestWriter::new(cx.writer()?, with_reason.clone(), footer.clone())?,
+            dropped: ManifestWriter::new(cx.writer()?, with_reason.schema.clone(), footer.clone())?,
             with_reason,
         })
     }
@@ -64,7 +69,7 @@ impl<'a> Sieve<'a> {
         if reasons.iter().any(Option::is_some) {
             let drop: BooleanArray = reasons.iter().map(|reason| Some(reason.is_some())).collect();
             let why: StringArray = reasons.iter().collect();
-            let told = add_reason(chunk, &self.with_reason, Arc::new(why))?;
+            let told = self.with_reason.batch(chunk, &[Arc::new(why)])?;
             self.dropped.write(filter_record_batch(&told, &drop).map_err(arrow)?)?;
         }
         Ok(())
@@ -81,18 +86,4 @@ impl<'a> Sieve<'a> {
             ("dropped".to_owned(), Output::Kept(self.dropped.finish()?.finish()?)),
         ]))
     }
-}
-
-/// The schema with the column `reason`; one of that name is replaced.
-fn with_reason(schema: &SchemaRef) -> SchemaRef {
-    let others = schema.fields().iter().filter(|field| field.name() != "reason").cloned();
-    let reason = Arc::new(Field::new("reason", DataType::Utf8, true));
-    Arc::new(Schema::new(others.chain([reason]).collect::<Vec<_>>()))
-}
-
-fn add_reason(chunk: &RecordBatch, schema: &SchemaRef, why: ArrayRef) -> Result<RecordBatch, ManifestError> {
-    let own = chunk.schema();
-    let others = own.fields().iter().zip(chunk.columns()).filter(|(field, _)| field.name() != "reason");
-    let columns = others.map(|(_, column)| column.clone()).chain([why]).collect();
-    Ok(RecordBatch::try_new(schema.clone(), columns)?)
 }

@@ -1,24 +1,30 @@
-//! What all data sources have in common: which records are kept, how their images are read, what may be broken.
+//! What all data sources have in common: a [`Format`] finds records; which of them are kept, how their images are read, what may be broken.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, marker::PhantomData};
 
 use heddle_data::{
-    Caption, Folder, Footer, Record, RowWriter, Select, Shard, ShardInfo, Skipped,
+    Caption, Footer, Record, RowWriter, Select, Shard, ShardInfo, Skipped,
+    manifest::Step,
     select::{Filter, Join},
-    sources::{FOLDER, Found},
+    sources::Found,
 };
 use heddle_graph::{
     config::Reader,
-    graph::{Class, OutPort, PortType},
+    digest::Digest,
+    graph::{Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, PortType},
 };
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
 use super::{Filters, Settings, column_text, image::read_image, read_filters};
-use crate::exec::{NodeError, Output, Outputs, RunContext};
+use crate::{
+    exec::{NodeError, Output, Outputs, RunContext},
+    model::Models,
+    nodes::Node,
+};
 
 /// The parameters of every source.
-pub struct Common {
+struct Common {
     source: String,
     source_column: Option<String>,
     captions: IndexMap<String, String>,
@@ -26,13 +32,12 @@ pub struct Common {
     filters: Filters,
     splits: Option<Vec<String>>,
     limit: Option<usize>,
-    /// How images are read.
-    pub settings: Settings,
+    settings: Settings,
 }
 
 impl Common {
     /// Reads them; `source` is the name that reports count by where the file gives none.
-    pub fn read(r: &mut Reader<'_>, source: &'static str) -> Self {
+    fn read(r: &mut Reader<'_>, source: &'static str) -> Self {
         let source = r.field("source", "name of the data set, by which reports count").or(source.to_owned());
         let source_column =
             r.field("source-column", "column with the name of the data set, in place of `source`").optional();
@@ -64,13 +69,8 @@ impl Common {
         }
     }
 
-    /// The one output of a source.
-    pub fn outputs(&self) -> Vec<OutPort> {
-        vec![records_port(&self.settings)]
-    }
-
     /// Starts taking records.
-    pub fn sink<'a>(&'a self, cx: &'a RunContext<'_>) -> Result<Sink<'a>, NodeError> {
+    fn sink<'a>(&'a self, cx: &'a RunContext<'_>) -> Result<Sink<'a>, NodeError> {
         let join = match &self.join_on {
             None => None,
             Some(on) => Some(Join::from_jsonl(on.clone(), &cx.file("join.file")?).map_err(NodeError::data)?),
@@ -88,20 +88,79 @@ impl Common {
             rows: RowWriter::new(footer),
             splits: BTreeSet::new(),
             came: 0,
+            more: Outputs::new(),
+            unfetched: Step::new("download"),
         })
     }
 }
 
-/// The folder of pictures that a field names, listed.
-pub fn folder(cx: &RunContext<'_>, field: &str) -> Result<Arc<Shard>, NodeError> {
-    let file = cx.files(field).first();
-    let file = file.ok_or_else(|| NodeError::Other(format!("the node names no folder under `{field}`")))?;
-    Ok(cx.library.whole_shard(&file.digest, FOLDER)?)
+/// A format of data sets: a kind of its own is [`Source`] over it.
+pub trait Format: Sized + Send + Sync + 'static {
+    /// The kind's name and texts.
+    const SPEC: KindSpec;
+    /// Whether the names of its files decide what it gives.
+    const READS_FILE_NAMES: bool = false;
+
+    /// Reads the fields that are the format's own.
+    fn read(r: &mut Reader<'_>) -> Self;
+
+    /// What it gives beside the records.
+    fn more_outputs(&self) -> Vec<OutPort> {
+        Vec::new()
+    }
+
+    /// Gives all records, and what cannot be used, to the sink.
+    fn feed(&self, cx: &RunContext<'_>, sink: &mut Sink<'_>) -> Result<(), NodeError>;
 }
 
-/// The listing of a folder.
-pub fn listing(shard: &Shard) -> Result<&Folder, NodeError> {
-    shard.folder().ok_or_else(|| NodeError::Other("the folder was not listed".into()))
+/// The kind of node that reads a format.
+pub struct Source<F>(PhantomData<F>);
+
+impl<F: Format> Source<F> {
+    /// The kind.
+    pub const KIND: Self = Self(PhantomData);
+}
+
+/// A node that reads a format.
+struct Reads<F> {
+    common: Common,
+    format: F,
+}
+
+impl<F: Format> Kind<dyn Node, Models> for Source<F> {
+    fn spec(&self) -> KindSpec {
+        F::SPEC
+    }
+
+    fn read(&self, r: &mut Reader<'_>, _: &Models) -> Box<dyn Node> {
+        let format = F::read(r);
+        let name = F::SPEC.name;
+        Box::new(Reads { common: Common::read(r, name.strip_prefix("data.").unwrap_or(name)), format })
+    }
+}
+
+impl<F: Format> NodeSpec for Reads<F> {
+    fn inputs(&self) -> Vec<InPort> {
+        Vec::new()
+    }
+
+    fn infer(&self, _: &Inputs) -> Result<Vec<OutPort>, Mismatch> {
+        let mut ports = vec![records_port(&self.common.settings)];
+        ports.extend(self.format.more_outputs());
+        Ok(ports)
+    }
+}
+
+impl<F: Format> Node for Reads<F> {
+    fn reads_file_names(&self) -> bool {
+        F::READS_FILE_NAMES
+    }
+
+    fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
+        let mut sink = self.common.sink(cx)?;
+        self.format.feed(cx, &mut sink)?;
+        sink.finish()
+    }
 }
 
 /// The records port of a node whose images are read so.
@@ -117,15 +176,16 @@ pub struct Sink<'a> {
     cx: &'a RunContext<'a>,
     select: Select,
     /// The manifest in the making: shards are named here.
-    pub rows: RowWriter,
+    rows: RowWriter,
     splits: BTreeSet<String>,
     came: u64,
+    more: Outputs,
+    unfetched: Step,
 }
 
 impl Sink<'_> {
-    /// Keeps what a format found of a folder of pictures, and names what cannot be used.
-    pub fn take(&mut self, folder: &Shard, found: impl Iterator<Item = Found>) -> Result<(), NodeError> {
-        self.rows.shard(ShardInfo { name: FOLDER.to_owned(), digest: folder.digest });
+    /// Keeps what a format found, and names what cannot be used.
+    pub fn take(&mut self, found: impl Iterator<Item = Found>) -> Result<(), NodeError> {
         for one in found {
             if self.is_full() {
                 break;
@@ -137,6 +197,22 @@ impl Sink<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Gives an output beside the records.
+    pub fn give(&mut self, port: &str, digest: Digest) {
+        self.more.insert(port.to_owned(), Output::Kept(digest));
+    }
+
+    /// Counts a row whose picture was fetched (no reason), or was not when the set was made: that is no mistake, and
+    /// reports tell it as the first rule.
+    pub fn fetched(&mut self, reason: Option<&str>) {
+        self.unfetched.count(&self.common.source, reason);
+    }
+
+    /// Names a shard before its records come.
+    pub fn shard(&mut self, shard: &Shard) {
+        self.rows.shard(ShardInfo { name: shard.name.clone(), digest: shard.digest });
     }
 
     /// Keeps a record, if it is one of those that are wanted.
@@ -174,8 +250,11 @@ impl Sink<'_> {
     }
 
     /// Writes the manifest.
-    pub fn finish(self) -> Result<Outputs, NodeError> {
-        let Self { common, cx, select, rows, splits, came } = self;
+    fn finish(self) -> Result<Outputs, NodeError> {
+        let Self { common, cx, select, mut rows, splits, came, more, unfetched } = self;
+        if unfetched.totals().0 > 0 {
+            rows.footer.steps.push(unfetched);
+        }
         let left = &rows.footer.left;
         if left.count > common.settings.max_bad as u64 {
             let list: Vec<String> =
@@ -196,7 +275,9 @@ impl Sink<'_> {
         }
         cx.progress.note(format!("{} records", rows.rows()));
         let digest = rows.finish(cx.writer()?)?.finish()?;
-        Ok(Outputs::from([("records".to_owned(), Output::Kept(digest))]))
+        let mut outputs = more;
+        outputs.insert("records".to_owned(), Output::Kept(digest));
+        Ok(outputs)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     nodes::{
         Node,
         data::{Records, column_text},
-        towers::{Features, Rows, TextSide, features_of, text_ports},
+        towers::{Features, Rows, TextSide, features_of, read_languages, text_ports},
     },
 };
 
@@ -29,6 +29,7 @@ pub struct Retrieval;
 
 struct Eval {
     text: TextSide,
+    languages: Vec<String>,
     positives: Option<String>,
     splits: Option<Vec<String>>,
 }
@@ -53,6 +54,7 @@ impl Kind<dyn Node, Models> for Retrieval {
     fn read(&self, r: &mut Reader<'_>, models: &Models) -> Box<dyn Node> {
         Box::new(Eval {
             text: TextSide::read(r, models),
+            languages: read_languages(r),
             positives: r
                 .field(
                     "positives",
@@ -99,7 +101,7 @@ impl Node for Eval {
         let all = records.collect()?;
         let splits = self.splits(&all, &features)?;
         let mut metrics = Metrics { notes: features.notes(), ..Metrics::default() };
-        for language in &self.text.languages {
+        for language in &self.languages {
             for (split, members) in &splits {
                 cx.check_cancelled()?;
                 let texts: Vec<String> =

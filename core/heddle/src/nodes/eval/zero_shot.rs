@@ -25,7 +25,7 @@ use crate::{
     nodes::{
         Node,
         data::{Records, column_text, read_templates},
-        towers::{Features, Rows, TextSide, features_of, normalise, text_ports},
+        towers::{Features, Rows, TextSide, features_of, normalise, read_languages, text_ports},
     },
 };
 
@@ -57,7 +57,8 @@ impl Kind<dyn Node, Models> for ZeroShot {
 
     fn read(&self, r: &mut Reader<'_>, models: &Models) -> Box<dyn Node> {
         let text = TextSide::read(r, models);
-        let templates = read_templates(r, &text.languages);
+        let languages = read_languages(r);
+        let templates = read_templates(r, &languages);
         Box::new(Eval { text, templates, tasks: read_tasks(r) })
     }
 }

@@ -7,7 +7,7 @@ mod tower;
 
 pub use check::{check_images, check_output, check_vocabulary, input_of, needed};
 pub use rows::{Features, Rows, features_bytes, features_of, normalise};
-pub use text::{TextSide, encode_options, read_tokenizer, text_ports, tokens};
+pub use text::{TextSide, encode_options, read_languages, read_tokenizer, text_ports, tokens};
 pub use tower::Tower;
 
 use crate::exec::NodeError;

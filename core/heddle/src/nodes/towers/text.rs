@@ -29,40 +29,39 @@ pub fn text_ports(records_help: &'static str) -> Vec<InPort> {
     ]
 }
 
-/// The text side of an evaluation, as the file sets it up.
+/// The text columns of the records that are read, one a language.
+pub fn read_languages(r: &mut Reader<'_>) -> Vec<String> {
+    let languages: Vec<String> =
+        r.field("languages", "text columns of the records, one a language").or(vec!["en".to_owned()]);
+    if languages.is_empty() {
+        r.error("languages", "at least one language is needed", Some("for example `languages = [\"en\"]`"));
+    }
+    languages
+}
+
+/// The text side of a node, as the file sets it up.
 pub struct TextSide {
     /// The model graph; absent only while documenting, or when the graph has mistakes of its own.
     pub graph: Option<Arc<ModelGraph>>,
     /// The output that is read.
     output: String,
-    /// Text columns, one a language.
-    pub languages: Vec<String>,
     batch: usize,
     precision: Precision,
 }
 
 impl TextSide {
-    /// Reads `graph`, `output`, `languages` and `batch`.
+    /// Reads `graph`, `output`, `batch` and `precision`.
     pub fn read(r: &mut Reader<'_>, models: &Models) -> Self {
         let graph = models.get(r.required_graph("graph", "the model graph whose text tower is used"));
         let output: String =
             r.field("output", "the graph's output that embeds a text").or("text_embeds".to_owned());
-        let languages: Vec<String> =
-            r.field("languages", "text columns of the records, one a language").or(vec!["en".to_owned()]);
-        if languages.is_empty() {
-            r.error(
-                "languages",
-                "at least one language is needed",
-                Some("for example `languages = [\"en\"]`"),
-            );
-        }
         let batch = r
             .field("batch", "texts a pass")
             .min(1)
             .max(1 << 20)
             .not_in_key("a text's features do not depend on its batch")
             .or(256);
-        let side = Self { graph, output, languages, batch, precision: precision::read(r) };
+        let side = Self { graph, output, batch, precision: precision::read(r) };
         if let Some(graph) = &side.graph {
             check_output(r, graph, &side.output, Class::Text);
         }

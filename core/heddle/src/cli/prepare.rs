@@ -1,0 +1,187 @@
+//! From an experiment to a plan that is ready to run, and through it: what `run` and `data` have in common.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+use heddle_cache::Wait;
+use heddle_graph::plan;
+use tokio_util::sync::CancellationToken;
+
+use super::{exit::Failure, explain, output, progress::Progress};
+use crate::{
+    device,
+    exec::{Events, Execution, Library, NodeRecord, Outcome, Store},
+    project::Project,
+};
+
+/// What is asked of an experiment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked<'a> {
+    /// Only these nodes and what they need; all if empty.
+    pub nodes: &'a [String],
+    /// Nodes that run although they are in the cache.
+    pub force: &'a [String],
+    /// Whether to wait for a cache that another heddle holds.
+    pub wait: bool,
+    /// Threads, in place of the experiment's.
+    pub threads: Option<usize>,
+}
+
+/// A plan and all that running it needs.
+pub struct Prepared {
+    /// The experiment.
+    pub project: Project,
+    /// The cache.
+    pub store: Store,
+    /// What is a hit and what runs.
+    pub plan: plan::Plan,
+    /// Where tensors live.
+    pub compute: device::Compute,
+    /// Where work runs.
+    pub pool: Arc<rayon::ThreadPool>,
+    /// Files by digest.
+    pub library: Arc<Library>,
+    facts: Arc<Vec<plan::Facts>>,
+    forced: BTreeSet<usize>,
+}
+
+impl Prepared {
+    /// Opens the cache and plans; refuses what this machine cannot run before anything runs.
+    pub fn new(project: Project, home: &Path, what: &str, asked: Asked<'_>) -> Result<Self, Failure> {
+        let settings = &project.experiment.run;
+        let compute = device::choose(settings.device);
+        std::fs::create_dir_all(home)
+            .map_err(Failure::io(format!("making the folder {}", home.display())))?;
+        let store = Store::open(home, what, if asked.wait { Wait::Yes } else { Wait::No })?;
+        let (facts, library) = project.facts(Some(&store), compute)?;
+        let wanted = project.places(asked.nodes)?;
+        let forced = project.forced(&wanted, asked.force)?;
+        let plan = plan::build(&facts, &wanted, &forced, &store);
+        output::note(&explain::summary(&plan));
+        if compute == device::Compute::Cpu {
+            check_memory(&project, &plan)?;
+        }
+        check_device(&project, &plan, compute)?;
+        let pool = device::pool(asked.threads.or(settings.threads))
+            .map_err(|error| Failure::Other(format!("starting threads: {error}")))?;
+        let (facts, library) = (Arc::new(facts), Arc::new(library));
+        Ok(Self { project, store, plan, compute, pool, library, facts, forced })
+    }
+
+    /// Runs the plan with progress on the terminal; the records are in the order of its nodes.
+    pub fn run(&self, quiet: bool) -> Result<(Outcome, Vec<NodeRecord>), Failure> {
+        let (events, receiver) = Events::channel();
+        let execution = Execution {
+            graph: self.project.graph.clone(),
+            facts: self.facts.clone(),
+            forced: self.forced.clone(),
+            store: self.store.clone(),
+            library: self.library.clone(),
+            compute: self.compute,
+            pool: self.pool.clone(),
+            seed: self.project.experiment.seed,
+            events,
+            cancel: CancellationToken::new(),
+        };
+        drive(execution, &self.plan, Progress::new(quiet, receiver))
+    }
+}
+
+/// Says which nodes failed, and why.
+pub fn say_failures(nodes: &[NodeRecord]) {
+    for node in nodes {
+        if let Some(error) = &node.error {
+            output::failure(&Failure::Other(format!("node `{}`: {error}", node.name)));
+        }
+    }
+}
+
+/// Refuses a plan with a node that cannot fit `[run] memory`, or else the machine's.
+fn check_memory(project: &Project, plan: &plan::Plan) -> Result<(), Failure> {
+    let asked = project.experiment.run.memory.map(|limit| (limit, "`[run] memory` allows"));
+    let there = || device::machine_memory().map(|limit| (limit, "this machine has"));
+    let Some((limit, whose)) = asked.or_else(there) else { return Ok(()) };
+    let running = project.graph.ids().zip(&plan.nodes).filter(|(_, node)| surely_runs(&node.action));
+    for (id, node) in running {
+        let needed = project.graph.node(id).spec.memory_bytes();
+        if needed > limit {
+            let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+            return Err(Failure::Other(format!(
+                "node `{}` needs at least {:.1} GiB for its model, {whose} {:.1} GiB; nothing was run",
+                node.name,
+                gib(needed),
+                gib(limit)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a plan with a node that the device cannot compute, before anything runs.
+fn check_device(project: &Project, plan: &plan::Plan, compute: device::Compute) -> Result<(), Failure> {
+    let mut checked = Vec::new();
+    for (id, node) in project.graph.ids().zip(&plan.nodes) {
+        let Some(need) = project.graph.node(id).spec.need() else { continue };
+        if matches!(node.action, plan::Action::Run { .. }) && !checked.contains(&need) {
+            let refused =
+                |reason| Failure::Refused { node: node.name.clone(), device: compute.to_string(), reason };
+            compute.open(need).map_err(refused)?;
+            checked.push(need);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a node runs whatever its upstream nodes give.
+fn surely_runs(action: &plan::Action) -> bool {
+    matches!(action, plan::Action::Run { reason, .. } if !matches!(reason, plan::RunReason::Upstream { changes, .. } if changes.is_empty()))
+}
+
+/// Starts the asynchronous part: the scheduler, the progress display and the watch for Ctrl-C.
+fn drive(
+    execution: Execution,
+    plan: &plan::Plan,
+    progress: Progress,
+) -> Result<(Outcome, Vec<NodeRecord>), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(Failure::io("starting the scheduler"))?;
+    let result = runtime.block_on(async move {
+        let cancel = execution.cancel.clone();
+        let watch = tokio::spawn(async move {
+            while stop_asked().await.is_ok() {
+                if cancel.is_cancelled() {
+                    // The second Ctrl-C does not wait for a step to end; the cache bears being killed.
+                    std::process::exit(130);
+                }
+                output::note(
+                    "stopping at the next step; what is finished is kept (Ctrl-C again to stop at once)",
+                );
+                cancel.cancel();
+            }
+        });
+        let display = tokio::task::spawn_blocking(move || progress.follow());
+        let result = execution.run(plan).await;
+        drop(execution);
+        watch.abort();
+        let _ = display.await;
+        result
+    });
+    Ok(result)
+}
+
+/// Waits for Ctrl-C, or for the signal with which batch systems announce the end.
+async fn stop_asked() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            result = tokio::signal::ctrl_c() => result,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}
