@@ -172,8 +172,7 @@ fn parquet_that_lacks_columns() {
         dir.write("y.toml", format!("schema = 1\n[nodes.y]\n{text}"));
         let ended = dir.heddle(&["run", "y.toml"]);
         assert_eq!(ended.code, Some(1), "{ended}");
-        let line = ended.stderr.lines().find(|line| line.starts_with("error")).unwrap_or_default().to_owned();
-        line
+        ended.stderr.lines().find(|line| line.starts_with("error")).unwrap_or_default().to_owned()
     };
     let plain = file("pairs-zstd.parquet");
     let said = failed(format!("kind = \"data.parquet\"\ntables = {plain:?}\n"));

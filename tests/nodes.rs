@@ -101,7 +101,18 @@ fn every_example_is_correct() {
     ];
     let dir = Dir::empty();
     dir.done(&["init", "."]);
-    for name in ["tokenizer.json", "captions.json", "pairs.csv", "images/a/1.png"] {
+    for name in [
+        "tokenizer.json",
+        "captions.json",
+        "pairs.csv",
+        "images/a/1.png",
+        "llava_instruct_150k.json",
+        "train2017/1.jpg",
+        "wds_vtab-cifar10/test/0.tar",
+        "wds_vtab-cifar10/classnames.txt",
+        "laion/00000.parquet",
+        "laion/00000.tar",
+    ] {
         dir.write(&format!("experiments/{name}"), "{}");
     }
     let [experiment, model] = kinds();

@@ -24,7 +24,10 @@ pub fn resolve(base_file: &str, path: &str) -> String {
         None => ("", base_file.replace('\\', "/")),
     };
     let folder = base.rfind('/').map_or("", |at| &base[..=at]);
-    format!("{scheme}{}", fold(&format!("{folder}{path}")))
+    match format!("{scheme}{}", fold(&format!("{folder}{path}"))) {
+        here if here.is_empty() => ".".to_owned(),
+        path => path,
+    }
 }
 
 /// Whether a path begins with a drive letter, as `C:/data`.
@@ -145,6 +148,8 @@ mod tests {
             ("x/a.toml", "embedded:emoji/train.tar", "embedded:emoji/train.tar"),
             ("embedded:graphs/a.toml", "../b.toml", "embedded:b.toml"),
             ("-S", "./b.toml", "b.toml"),
+            ("a.toml", ".", "."),
+            ("x/a.toml", "..", "."),
         ];
         for (base, path, expected) in cases {
             assert_eq!(resolve(base, path), expected, "{path} in {base}");

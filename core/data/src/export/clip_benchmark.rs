@@ -66,7 +66,7 @@ impl Export for ClipBenchmark {
     fn record(&mut self, item: &Item<'_>) -> Result<(), ExportError> {
         let (extension, bytes) = item.image()?;
         let (kind, target) = self.target(item)?;
-        if self.records % self.per_shard == 0 {
+        if self.records.is_multiple_of(self.per_shard) {
             if let Some(full) = self.open.take() {
                 full.finish()?;
             }

@@ -12,6 +12,9 @@ use crate::{
     webdataset::{ScanOptions, scan},
 };
 
+/// Records with the bytes of their parts.
+type Items = Vec<(Record, Vec<(String, Vec<u8>)>)>;
+
 /// A record whose image is `picture` as a PNG's first bytes and some text.
 fn item(key: &str, picture: &str, captions: &[Caption], columns: Value) -> (Record, Vec<(String, Vec<u8>)>) {
     let bytes = [b"\x89PNG\r\n\x1a\n", picture.as_bytes()].concat();
@@ -26,10 +29,7 @@ fn item(key: &str, picture: &str, captions: &[Caption], columns: Value) -> (Reco
     (record, vec![("png".to_owned(), bytes)])
 }
 
-fn export(
-    mut to: impl Export + 'static,
-    items: &[(Record, Vec<(String, Vec<u8>)>)],
-) -> Result<(), ExportError> {
+fn export(mut to: impl Export + 'static, items: &Items) -> Result<(), ExportError> {
     for (record, parts) in items {
         let parts =
             parts.iter().map(|(name, bytes)| (name.as_str(), Cow::Borrowed(bytes.as_slice()))).collect();
@@ -45,7 +45,7 @@ fn files(dir: &Path) -> Vec<String> {
     paths.map(|entry| entry.path().strip_prefix(dir).unwrap().to_str().unwrap().replace('\\', "/")).collect()
 }
 
-fn three() -> Vec<(Record, Vec<(String, Vec<u8>)>)> {
+fn three() -> Items {
     let captions = [Caption::new("a \"cat\", small", Some("en")), Caption::new("un gatto", Some("it"))];
     vec![
         item("cat/1.png", "one", &captions, json!({ "class": "cat", "score": 0.5, "tags": ["a", "b"] })),
@@ -105,7 +105,7 @@ fn coco_reads_back() {
 fn llava_reads_back() {
     let dir = tempfile::tempdir().unwrap();
     let turns = json!([{ "from": "human", "value": "<image>\nWhat?" }, { "from": "gpt", "value": "A cat." }]);
-    let items = [item("q-1", "one", &[], json!({ "id": "q-1", "conversations": turns, "model": "m" }))];
+    let items = vec![item("q-1", "one", &[], json!({ "id": "q-1", "conversations": turns, "model": "m" }))];
     export(Llava::new(dir.path()), &items).unwrap();
     let bytes = std::fs::read(dir.path().join("conversations.json")).unwrap();
     let shard = Shard::open(dir.path().join("images")).unwrap();

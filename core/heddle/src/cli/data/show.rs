@@ -110,7 +110,7 @@ fn summary(manifest: &Manifest) -> Result<String, ManifestError> {
     }
     let mut table = table();
     let mut line = |name: &str, ty: &str, records: u64| {
-        table.add_row([format!("  {}", output::printable(name)), ty.to_owned(), records.to_string()]);
+        table.add_row([output::printable(name), ty.to_owned(), records.to_string()]);
     };
     line("records", "", manifest.len() as u64);
     counts.sources.iter().for_each(|(source, count)| line(source, "source", *count));

@@ -106,11 +106,10 @@ impl Node for Spoil {
             if let Some((kind, _)) =
                 dirt::draw(&record, &self.shares, cx.seed).filter(|(kind, _)| kind.has_image())
                 && let Some(bytes) = spoilt_image(&record, kind, &shards)?
+                && let Entry::Vacant(place) = parts.entry(record.digest)
             {
-                if let Entry::Vacant(place) = parts.entry(record.digest) {
-                    tar.append(&record.digest, "png", &bytes)?;
-                    place.insert(layout.next([0; 32], &bytes));
-                }
+                tar.append(&record.digest, "png", &bytes)?;
+                place.insert(layout.next([0; 32], &bytes));
             }
         }
         let shard = tar.finish()?;

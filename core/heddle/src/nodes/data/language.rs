@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, StringArray};
 use arrow_schema::{DataType, Field};
 use heddle_data::{
-    Caption, ManifestError, ManifestWriter,
+    Caption, ManifestWriter,
     manifest::{Added, captions_column, fixed_fields},
 };
 use heddle_graph::{
@@ -110,7 +110,7 @@ impl Node for Detect {
             out.write(added.batch(&batch, &arrays)?)?;
         }
         cx.progress.note(format!("the language of {known} captions is known"));
-        let records = out.finish().map_err(ManifestError::from)?.finish()?;
+        let records = out.finish()?.finish()?;
         Ok(Outputs::from([("records".to_owned(), Output::Kept(records))]))
     }
 }

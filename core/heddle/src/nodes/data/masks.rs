@@ -23,7 +23,7 @@ impl Format for Masks {
         details: "As ADE20K's scene parsing set: below `folder`, `images/training/x.jpg` with the mask `annotations/training/x.png`, \
                   whose values are classes. A record's parts are the image and `mask.png`; column `split` is the folder above \
                   the image. Images without a mask are skipped, up to `max-bad` of them.",
-        example: "[nodes.scenes]\nkind = \"data.masks\"\nfolder = \"ADEChallengeData2016\"\n",
+        example: "[nodes.scenes]\nkind = \"data.masks\"\nfolder = \"images\"\n",
     };
 
     fn read(r: &mut Reader<'_>) -> Self {

@@ -38,7 +38,7 @@ impl Kind<dyn Node, Models> for Dedup {
                       equality, the bands of a sketch for likeness). A record that shares one with an earlier record that stayed is dropped, for \
                       the reason `duplicate`; one that shares one with a record under `against`, for `in-other-set`. A record \
                       without hashes stays. Takes about 20 bytes a hash.",
-            example: "[nodes.unique]\nkind = \"data.dedup\"\nin = \"looked_at\"\nplugin = \"embedded:plugins/phash-duplicates.wasm\"\n",
+            example: "[nodes.unique]\nkind = \"data.dedup\"\nin = \"pairs\"\nplugin = \"embedded:plugins/phash-duplicates.wasm\"\n",
         }
     }
 
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn kept_hashes_read_back_or_count_as_absent() {
         let keys = Keys { rows: vec![0, 2, 2, 3], hashes: vec![1, u64::MAX, 7] };
-        let bytes = Hashes(keys.clone()).to_bytes().unwrap();
+        let bytes = Hashes(keys.clone()).to_bytes().expect("numbers have bytes");
         assert_eq!(Hashes::from_bytes(&bytes, 3).map(|hashes| hashes.0), Some(keys));
         for (damaged, records) in
             [(&bytes[..bytes.len() - 1], 3), (&bytes[..], 2), (&bytes[..], 9), (&[][..], 0)]
