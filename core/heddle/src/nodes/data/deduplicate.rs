@@ -6,10 +6,10 @@ use arrow_array::{Array, RecordBatch, UInt64Array, cast::AsArray};
 use heddle_data::Manifest;
 use heddle_graph::{
     config::Reader,
-    graph::{Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place},
+    graph::{Arity, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort},
 };
 
-use super::{Records, Sieve, records_in, sieve_ports};
+use super::{Records, Sieve, other_records_in, records_in, sieve_ports};
 use crate::{
     exec::{NodeError, Outputs, RunContext},
     model::Models,
@@ -70,13 +70,7 @@ impl Kind<dyn Node, Models> for Deduplicate {
 impl NodeSpec for Unique {
     fn inputs(&self) -> Vec<InPort> {
         let mut ports = records_in("records of which the first of each group stays");
-        ports.push(InPort {
-            name: "against",
-            classes: vec![Class::Records],
-            arity: Arity::Optional,
-            place: Place::In,
-            help: "records whose images may not stay",
-        });
+        ports.push(other_records_in("against", Arity::Optional, "records whose images may not stay"));
         ports
     }
 

@@ -12,10 +12,10 @@ use heddle_data::{
 };
 use heddle_graph::{
     config::Reader,
-    graph::{Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place},
+    graph::{Arity, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort},
 };
 
-use super::{Records, records_in, same_records};
+use super::{Records, gather::Gather, other_records_in, records_in, same_records};
 use crate::{
     exec::{NodeError, Output, Outputs, RunContext},
     model::Models,
@@ -86,13 +86,7 @@ impl Kind<dyn Node, Models> for JoinRecords {
 impl NodeSpec for ByKey {
     fn inputs(&self) -> Vec<InPort> {
         let mut ports = records_in("records that get columns");
-        ports.push(InPort {
-            name: "with",
-            classes: vec![Class::Records],
-            arity: Arity::One,
-            place: Place::In,
-            help: "records whose columns they get",
-        });
+        ports.push(other_records_in("with", Arity::One, "records whose columns they get"));
         ports
     }
 
@@ -202,24 +196,14 @@ impl ByKey {
         batch: &RecordBatch,
         partners: &[Option<u32>],
     ) -> Result<Vec<ArrayRef>, NodeError> {
-        let mut batches: Vec<RecordBatch> = Vec::new();
-        let mut places: HashMap<usize, usize> = HashMap::new();
-        let mut picks = Vec::with_capacity(partners.len());
-        for partner in partners {
-            let Some(partner) = partner.map(|partner| partner as usize) else {
-                picks.push(None);
-                continue;
-            };
-            let place = match places.get(&(partner / ROWS)) {
-                Some(place) => *place,
-                None => {
-                    batches.push(with.batch(partner / ROWS)?);
-                    places.insert(partner / ROWS, batches.len() - 1);
-                    batches.len() - 1
-                }
-            };
-            picks.push(Some((place, partner % ROWS)));
-        }
+        let mut gather = Gather::default();
+        let mut place = |partner: &Option<u32>| {
+            let place = partner.map(|row| gather.place(0, row as usize, |batch| with.batch(batch)));
+            place.transpose()
+        };
+        let picks: Vec<Option<(usize, usize)>> =
+            partners.iter().map(&mut place).collect::<Result<_, ManifestError>>()?;
+        let batches = gather.batches;
         let column = |field: &FieldRef| -> Result<ArrayRef, ManifestError> {
             let own = || {
                 batch.column_by_name(field.name()).filter(|_| FIXED_COLUMNS.contains(&field.name().as_str()))

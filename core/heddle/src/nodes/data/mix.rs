@@ -1,7 +1,5 @@
 //! `data.mix`: several sets of records in one, in proportions.
 
-use std::collections::HashMap;
-
 use arrow_array::RecordBatch;
 use arrow_select::interleave::interleave_record_batch;
 use heddle_data::{ManifestError, ManifestWriter, manifest::ROWS, manifest::Union};
@@ -11,7 +9,7 @@ use heddle_graph::{
 };
 use indexmap::IndexMap;
 
-use super::{By, Several, same_images, sample::smallest, several_records_in};
+use super::{By, Several, gather::Gather, same_images, sample::smallest, several_records_in};
 use crate::{
     exec::{NodeError, Output, Outputs, RunContext},
     model::Models,
@@ -112,26 +110,16 @@ impl Node for Blend {
         let mut next = vec![0_usize; quotas.len()];
         for some in order.chunks(ROWS) {
             cx.check_cancelled()?;
-            // The batches that these rows lie in, each once.
-            let (mut batches, mut places): (Vec<RecordBatch>, HashMap<(usize, usize), usize>) =
-                Default::default();
+            let mut gather = Gather::default();
             let mut picks = Vec::with_capacity(some.len());
             for set in some {
                 let set = usize::from(*set);
                 let row = rows[set][next[set]] as usize;
                 next[set] += 1;
-                let place = match places.get(&(set, row / ROWS)) {
-                    Some(place) => *place,
-                    None => {
-                        let batch = sets.sets[set].records.manifest.batch(row / ROWS)?;
-                        batches.push(union.batch(set, &batch)?);
-                        places.insert((set, row / ROWS), batches.len() - 1);
-                        batches.len() - 1
-                    }
-                };
-                picks.push((place, row % ROWS));
+                let open = |batch| union.batch(set, &sets.sets[set].records.manifest.batch(batch)?);
+                picks.push(gather.place(set, row, open)?);
             }
-            let batches: Vec<&RecordBatch> = batches.iter().collect();
+            let batches: Vec<&RecordBatch> = gather.batches.iter().collect();
             out.write(interleave_record_batch(&batches, &picks).map_err(ManifestError::from)?)?;
         }
         Ok(Outputs::from([("records".to_owned(), Output::Kept(out.finish()?.finish()?))]))

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use heddle_graph::{
     config::Reader,
-    graph::{Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place},
+    graph::{Arity, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort},
 };
 use heddle_plugin::{Answer, Keys, World};
 
@@ -17,7 +17,7 @@ use crate::{
     model::Models,
     nodes::{
         Node,
-        data::{Records, Sieve, records_in, sieve_ports},
+        data::{Records, Sieve, other_records_in, records_in, sieve_ports},
     },
 };
 
@@ -50,13 +50,7 @@ impl Kind<dyn Node, Models> for Dedup {
 impl NodeSpec for Plug {
     fn inputs(&self) -> Vec<InPort> {
         let mut ports = records_in("records of which the first of each group stays");
-        ports.push(InPort {
-            name: "against",
-            classes: vec![Class::Records],
-            arity: Arity::Optional,
-            place: Place::In,
-            help: "records whose like may not stay",
-        });
+        ports.push(other_records_in("against", Arity::Optional, "records whose like may not stay"));
         ports
     }
 
