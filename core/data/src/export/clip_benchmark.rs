@@ -7,19 +7,20 @@ use super::{Export, ExportError, Item, TarWriter, write};
 /// What is measured on the set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
-    /// Zero-shot classification: the class names, and the column that says a record's class.
+    /// Zero-shot classification: the class names, the column that says a record's class, and prompts.
     Classification {
         /// The names; a record's label is its class's place.
         classes: Vec<String>,
         /// The column.
         column: String,
+        /// Prompts with `{c}` for a class's name.
+        templates: Vec<String>,
     },
     /// Retrieval: all captions of a record, one a line.
     Retrieval,
 }
 
-/// The split's shards below `SPLIT/`, with `nshards.txt` and what the task needs. Prompt templates are text like any other:
-/// clip-benchmark takes ImageNet's where a set brings none.
+/// The split's shards below `SPLIT/`, with `nshards.txt` and what the task needs.
 pub struct ClipBenchmark {
     folder: PathBuf,
     task: Task,
@@ -40,7 +41,7 @@ impl ClipBenchmark {
     /// What goes beside the image.
     fn target(&self, item: &Item<'_>) -> Result<(&'static str, String), ExportError> {
         match &self.task {
-            Task::Classification { classes, column } => {
+            Task::Classification { classes, column, .. } => {
                 let class = item.text(column)?;
                 let label = classes.iter().position(|known| *known == class);
                 let label =
@@ -87,8 +88,10 @@ impl Export for ClipBenchmark {
         }
         write(&self.folder.join(&self.split).join("nshards.txt"), self.shards.to_string().as_bytes())?;
         match &self.task {
-            Task::Classification { classes, .. } => {
-                write(&self.folder.join("classnames.txt"), classes.join("\n").as_bytes())
+            Task::Classification { classes, templates, .. } => {
+                write(&self.folder.join("classnames.txt"), classes.join("\n").as_bytes())?;
+                let templates = templates.join("\n");
+                write(&self.folder.join("zeroshot_classification_templates.txt"), templates.as_bytes())
             }
             Task::Retrieval => write(&self.folder.join("dataset_type.txt"), b"retrieval"),
         }

@@ -167,9 +167,19 @@ fn tables_read_back() {
 fn clip_benchmark_has_labels_or_captions() {
     let dir = tempfile::tempdir().unwrap();
     let classes = vec!["cat".to_owned(), "dog/wolf".to_owned()];
-    let task = Task::Classification { classes, column: "class".to_owned() };
+    let task =
+        Task::Classification { classes, column: "class".to_owned(), templates: vec!["a {c}".to_owned()] };
     export(ClipBenchmark::new(dir.path(), "test", task, 2), &three()).unwrap();
-    assert_eq!(files(dir.path()), ["classnames.txt", "test/0.tar", "test/1.tar", "test/nshards.txt"]);
+    assert_eq!(
+        files(dir.path()),
+        [
+            "classnames.txt",
+            "test/0.tar",
+            "test/1.tar",
+            "test/nshards.txt",
+            "zeroshot_classification_templates.txt"
+        ]
+    );
     let labels = |shard: &str| -> Vec<Value> {
         let shard = Shard::open(dir.path().join(shard)).unwrap();
         let found = scan(&shard, &ScanOptions::default());

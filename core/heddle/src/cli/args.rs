@@ -330,6 +330,10 @@ pub struct DataExport {
     /// Column with the class's name [default: class]; for class-folders, clip-classification.
     #[arg(long, value_name = "COLUMN")]
     pub class: Option<String>,
+    /// A prompt with `{c}` for the class's name, as often as there are [default: `a photo of a {c}.`]; for
+    /// clip-classification.
+    #[arg(long, value_name = "TEXT")]
+    pub template: Vec<String>,
     /// Write captions of this language only; for coco.
     #[arg(long, value_name = "TAG")]
     pub language: Option<String>,

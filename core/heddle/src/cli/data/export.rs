@@ -28,6 +28,9 @@ use crate::exec::NodeError;
 /// Records of a shard where the user does not say.
 const SHARD_SIZE: u64 = 10_000;
 
+/// CLIP's prompt.
+const TEMPLATE: &str = "a photo of a {c}.";
+
 /// Runs the command. The folder appears when it is complete.
 pub fn run(options: &DataExport, common: &Common) -> Result<Exit, Failure> {
     check_options(options)?;
@@ -43,19 +46,26 @@ pub fn run(options: &DataExport, common: &Common) -> Result<Exit, Failure> {
 /// Refuses options that the form has no use for.
 fn check_options(options: &DataExport) -> Result<(), Failure> {
     use Format as F;
-    let given: [(&str, bool, &[Format]); 4] = [
+    let given: [(&str, bool, &[Format]); 5] = [
         (
             "shard-size",
             options.shard_size.is_some(),
             &[F::Webdataset, F::Img2dataset, F::Parquet, F::ClipClassification, F::ClipRetrieval],
         ),
         ("class", options.class.is_some(), &[F::ClassFolders, F::ClipClassification]),
+        ("template", !options.template.is_empty(), &[F::ClipClassification]),
         ("language", options.language.is_some(), &[F::Coco]),
         ("split", options.split.is_some(), &[F::Webdataset, F::ClipClassification, F::ClipRetrieval]),
     ];
     match given.iter().find(|(_, given, forms)| *given && !forms.contains(&options.format)) {
         Some((name, ..)) => Err(Failure::Other(format!("`--{name}` means nothing to this format"))),
-        None => Ok(()),
+        None => match options.template.iter().find(|template| !template.contains("{c}")) {
+            Some(template) => {
+                let message = format!("the template `{template}` has no `{{c}}` for the name of a class");
+                Err(Failure::Other(message))
+            }
+            None => Ok(()),
+        },
     }
 }
 
@@ -80,7 +90,12 @@ fn write(options: &DataExport, folder: &Path, manifest: &Manifest, shards: &Shar
         Format::Tsv => Box::new(table(TableForm::Tsv)?),
         Format::Jsonl => Box::new(table(TableForm::JsonLines)?),
         Format::ClipClassification => {
-            let task = Task::Classification { classes: classes(manifest, class)?, column: class.to_owned() };
+            let mut templates = options.template.clone();
+            if templates.is_empty() {
+                templates.push(TEMPLATE.to_owned());
+            }
+            let classes = classes(manifest, class)?;
+            let task = Task::Classification { classes, column: class.to_owned(), templates };
             Box::new(ClipBenchmark::new(folder, &split("test"), task, per_shard))
         }
         Format::ClipRetrieval => {
