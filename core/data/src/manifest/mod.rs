@@ -29,6 +29,7 @@ mod footer;
 mod infer;
 mod read;
 mod rows;
+mod verify;
 mod write;
 
 pub use columns::{column_values, value_at};
