@@ -156,4 +156,28 @@ mod tests {
         assert_eq!(broken, ["dangling", "loop"]);
         assert!(folder.broken[1].message.contains("leads back"), "{}", folder.broken[1].message);
     }
+
+    #[test]
+    fn an_empty_folder_has_no_files_and_a_file_is_no_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        assert!(folder.files.is_empty() && folder.broken.is_empty());
+        let file = dir.path().join("a.txt");
+        std::fs::write(&file, "one").unwrap();
+        assert!(Folder::open(&file).is_err());
+    }
+
+    /// A process's memory opens, also for root, and has nothing to read at its start.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_that_cannot_be_read_is_named_and_the_rest_is_used() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/proc/self/mem", dir.path().join("b.png")).unwrap();
+        std::fs::write(dir.path().join("a.txt"), "one").unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        assert_eq!(folder.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["a.txt"]);
+        let broken: Vec<(&str, &str)> =
+            folder.broken.iter().map(|file| (file.path.as_str(), file.message.as_str())).collect();
+        assert_eq!(broken, [("b.png", "Input/output error (os error 5)")]);
+    }
 }

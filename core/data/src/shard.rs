@@ -286,6 +286,19 @@ mod tests {
         assert!(matches!(Shard::embedded("none.tar"), Err(ShardError::NotEmbedded(_))));
     }
 
+    /// A process's memory opens, also for root, and can neither be read from its start nor mapped.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_that_cannot_be_read_is_an_error_with_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a.tar", "a.tar.gz"] {
+            let path = dir.path().join(name);
+            std::os::unix::fs::symlink("/proc/self/mem", &path).unwrap();
+            let error = Shard::open(&path).unwrap_err();
+            assert!(matches!(error, ShardError::Read { .. }) && error.to_string().contains(name), "{error}");
+        }
+    }
+
     #[test]
     fn bytes_are_checked() {
         let shard = Shard::from_bytes("a.tar", Arc::new(b"0123456789".to_vec()));

@@ -12,7 +12,7 @@ pub fn render(diagnostics: &Diagnostics, sources: &Sources, color: bool) -> Stri
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let mut text = String::new();
     for diagnostic in diagnostics {
-        text.push_str(&renderer.render(&[report(diagnostic, sources)]));
+        text.extend(renderer.render(&[report(diagnostic, sources)]).chars().map(without_c1));
         text.push_str("\n\n");
     }
     text.truncate(text.trim_end().len());
@@ -51,7 +51,7 @@ fn snippets<'a>(
                 let (start, end) = in_text(*span, sources.text(*id));
                 kind.span(start..end).label(label.map(printable))
             });
-            Snippet::source(sources.text(*id)).path(sources.name(*id)).annotations(annotations)
+            Snippet::source(sources.text(*id)).path(printable(sources.name(*id))).annotations(annotations)
         })
         .collect()
 }
@@ -62,6 +62,12 @@ fn in_text(span: Span, text: &str) -> (usize, usize) {
     let end = floor_char(text, span.end).max(start);
     let line = text[start..end].split(['\n', '\r']).next().map_or(end, |line| start + line.len());
     (start, line)
+}
+
+/// The renderer shows the control characters of a quoted line, but for those beyond ASCII, on which terminals act as
+/// well: U+009B begins an escape sequence.
+fn without_c1(c: char) -> char {
+    if matches!(c, '\u{7f}'..='\u{9f}') { '\u{fffd}' } else { c }
 }
 
 /// Control characters of the user's text must not reach the terminal.

@@ -8,6 +8,10 @@ use serde_json::{Map, Value};
 
 use super::columns::JSON_TEXT;
 
+/// The deepest columns that become Arrow's lists and structs; readers of Arrow files take no schema of more than 64
+/// tables within each other, and a level is two of them at most.
+const DEPTH: usize = 24;
+
 /// What the values of a column have been so far.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) enum Shape {
@@ -68,7 +72,7 @@ impl Shape {
         };
     }
 
-    /// Whether a part of it is mixed, so that the whole column is kept as JSON.
+    /// Whether a part of it is mixed.
     fn has_mixed(&self) -> bool {
         match self {
             Self::Mixed => true,
@@ -76,6 +80,20 @@ impl Shape {
             Self::Object(fields) => fields.values().any(Self::has_mixed),
             _ => false,
         }
+    }
+
+    /// Lists and objects within each other.
+    fn depth(&self) -> usize {
+        match self {
+            Self::List(inner) => 1 + inner.depth(),
+            Self::Object(fields) => 1 + fields.values().map(Self::depth).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    /// Whether the whole column is kept as JSON: it has no Arrow type, or one that is nested too deeply to be read again.
+    fn is_text(&self) -> bool {
+        self.has_mixed() || self.depth() > DEPTH
     }
 
     fn data_type(&self) -> DataType {
@@ -114,7 +132,7 @@ impl Shapes {
 
     pub fn fields(&self) -> Vec<FieldRef> {
         let field = |(name, shape): (&String, &Shape)| {
-            if shape.has_mixed() {
+            if shape.is_text() {
                 let json = HashMap::from([(JSON_TEXT.0.to_owned(), JSON_TEXT.1.to_owned())]);
                 Arc::new(Field::new(name, DataType::Utf8, true).with_metadata(json))
             } else {
@@ -127,7 +145,7 @@ impl Shapes {
     /// Turns the values of mixed columns into their JSON text.
     pub fn settle(&self, columns: &mut Map<String, Value>) {
         for (name, value) in columns.iter_mut() {
-            if !value.is_null() && self.0.get(name).is_some_and(Shape::has_mixed) {
+            if !value.is_null() && self.0.get(name).is_some_and(Shape::is_text) {
                 *value = value.to_string().into();
             }
         }

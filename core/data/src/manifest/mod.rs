@@ -31,6 +31,7 @@ mod infer;
 mod read;
 mod rows;
 mod union;
+mod verify;
 mod write;
 
 pub use added::Added;

@@ -13,7 +13,12 @@ use arrow_buffer::Buffer;
 use arrow_ipc::{Block, convert::try_fb_to_schema, reader::FileDecoder, root_as_footer};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 
-use super::{Footer, ManifestError, ROWS, columns::value_at, fields::fixed_fields};
+use super::{
+    Footer, ManifestError, ROWS,
+    columns::value_at,
+    fields::fixed_fields,
+    verify::{check_batch, check_types},
+};
 use crate::{
     digest::Digest,
     record::{Caption, FIXED_COLUMNS, Part, Record},
@@ -108,6 +113,7 @@ impl Manifest {
             return Err(damaged());
         }
         let bytes = self.bytes.slice_with_length(start, len);
+        check_batch(&bytes[..header], len - header, &self.schema)?;
         let batch = self.decoder.read_record_batch(block, &bytes)?.ok_or_else(damaged)?;
         let expected = if index + 1 == self.blocks.len() { 1..=ROWS } else { ROWS..=ROWS };
         if !expected.contains(&batch.num_rows()) {
@@ -167,7 +173,7 @@ impl std::fmt::Debug for Manifest {
     }
 }
 
-/// Whether a schema has the fixed columns in their types.
+/// Whether a schema has the fixed columns in their types, and others of types that can be read.
 pub(super) fn check_schema(schema: &Schema) -> Result<(), ManifestError> {
     for fixed in fixed_fields() {
         let same = schema
@@ -180,7 +186,7 @@ pub(super) fn check_schema(schema: &Schema) -> Result<(), ManifestError> {
             });
         }
     }
-    Ok(())
+    check_types(schema)
 }
 
 /// The fixed columns of a batch, found once.

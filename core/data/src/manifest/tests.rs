@@ -154,6 +154,34 @@ fn mixed_columns_and_names_of_fixed_columns_come_back() {
     assert_eq!(read[0].get("late"), None);
 }
 
+/// JSON may be nested more deeply than a schema can be.
+#[test]
+fn deeply_nested_columns_come_back() {
+    for depth in [1, 23, 24, 25, 64, 120] {
+        let lists = (0..depth).fold(json!(1), |value, _| json!([value]));
+        let objects = (0..depth).fold(json!("x"), |value, _| json!({ "o": value }));
+        let columns = json!({ "lists": lists, "objects": objects });
+        let read = open(write(&[record("a", columns.clone())])).record(0).unwrap().columns;
+        assert_eq!((&read["lists"], &read["objects"]), (&columns["lists"], &columns["objects"]), "{depth}");
+    }
+}
+
+/// Eight bytes of a manifest are other ones: an error, or records; what is read is sound.
+#[test]
+fn damage_within_a_manifest_never_panics() {
+    let columns = json!({ "n": 1, "list": ["a"], "o": { "p": [1.5] }, "yes": true });
+    let bytes = write(&[record("a", columns.clone()), record("b", columns)]);
+    for at in 0..bytes.len() - 8 {
+        for with in [[0; 8], [0xff; 8], [0x7f; 8], 1u64.to_le_bytes(), 3u64.to_le_bytes()] {
+            let mut damaged = bytes.clone();
+            damaged[at..at + 8].copy_from_slice(&with);
+            if let Ok(manifest) = Manifest::open(Buffer::from(damaged)) {
+                manifest.records().for_each(drop);
+            }
+        }
+    }
+}
+
 #[test]
 fn records_are_found_by_index_over_many_batches() {
     let records: Vec<Record> = (0..ROWS + 3).map(|i| record(&i.to_string(), json!({ "i": i }))).collect();

@@ -91,6 +91,62 @@ fn broken_members_are_named_with_the_reason() {
     insta::assert_snapshot!(lines.join("\n"));
 }
 
+/// A member that is no file: its type, its name and what it points at.
+fn tar_with(kind: tar::EntryType, name: &str, target: &str) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_size(0);
+    header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+    header.as_mut_bytes()[157..157 + target.len()].copy_from_slice(target.as_bytes());
+    header.set_cksum();
+    builder.append(&header, &[][..]).unwrap();
+    let mut bytes = builder.into_inner().unwrap();
+    bytes.truncate(512);
+    bytes.extend(tar_of(&[("b.png", b"x")]));
+    bytes
+}
+
+/// Nothing is read through a link, wherever it points; what stands beside it is kept.
+#[test]
+fn links_and_devices_are_named() {
+    use tar::EntryType as E;
+    let lines: Vec<String> = [
+        (E::Symlink, "a.png", "/etc/passwd"),
+        (E::Symlink, "a.png", "b.png"),
+        (E::Link, "a.png", "b.png"),
+        (E::Char, "a.png", ""),
+        (E::Fifo, "a.png", ""),
+        (E::Directory, "a.png", ""),
+    ]
+    .iter()
+    .map(|(kind, name, target)| {
+        let scan = scan(&shard(tar_with(*kind, name, target)), &ScanOptions::default());
+        assert_eq!(keys(&scan), ["b"], "{kind:?}");
+        let skipped: Vec<String> = scan.skipped.iter().map(ToString::to_string).collect();
+        format!("{kind:?}: {}", skipped.join(", "))
+    })
+    .collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn an_empty_archive_has_no_records_and_an_empty_file_is_torn() {
+    assert_eq!(scan_members(&[]), Scan::default());
+    let nothing = scan(&shard(Vec::new()), &ScanOptions::default());
+    let said: Vec<String> = nothing.skipped.iter().map(ToString::to_string).collect();
+    assert!(nothing.records.is_empty());
+    insta::assert_snapshot!(said.join("\n"));
+}
+
+#[test]
+fn an_archive_without_images_is_counted_record_by_record() {
+    let scan = scan_members(&[("a.txt", b"x"), ("b.json", b"{}"), ("c.mp4", b"x")]);
+    let said: Vec<String> = scan.skipped.iter().map(ToString::to_string).collect();
+    assert!(scan.records.is_empty());
+    insta::assert_snapshot!(said.join("\n"));
+}
+
 #[test]
 fn an_image_is_required_unless_the_options_say_otherwise() {
     let shard = shard(tar_of(&[("a.txt", b"words")]));

@@ -180,3 +180,12 @@ fn control_characters_do_not_reach_the_terminal() {
     );
     assert!(!text.contains('\u{1b}'));
 }
+
+#[test]
+fn control_characters_of_a_quoted_line_do_not_reach_the_terminal() {
+    for control in ['\u{1b}', '\u{7f}', '\u{90}', '\u{9b}', '\u{9d}', '\u{202e}'] {
+        let text = experiment(&format!("schema = 1\nsed = \"{control}2J\" # {control}31m\n"));
+        assert!(text.contains("sed"), "{text}");
+        assert!(!text.contains(control), "{control:?} in {text:?}");
+    }
+}
