@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, OnceLock, PoisonError},
 };
 
@@ -69,27 +69,24 @@ pub fn load(path: &str, options: LoadOptions) -> Result<Plugin, PluginError> {
 
 fn host() -> Result<&'static Host, PluginError> {
     static HOST: OnceLock<Result<Host, String>> = OnceLock::new();
-    HOST.get_or_init(make_host).as_ref().map_err(|error| PluginError::Host(error.clone()))
+    let made = HOST.get_or_init(|| make_host(folder()));
+    made.as_ref().map_err(|error| PluginError::Host(error.clone()))
 }
 
-/// A host that shares nothing with the process's own but the folder of compiled code.
+/// A host of its own whose compiled code lies in this folder, which has to be private; for measurements.
 ///
 /// # Errors
 /// [`PluginError::Host`].
-pub fn new_host() -> Result<Host, PluginError> {
-    make_host().map_err(PluginError::Host)
+pub fn host_in(folder: &Path) -> Result<Host, PluginError> {
+    make_host(folder.to_owned()).map_err(PluginError::Host)
 }
 
-fn make_host() -> Result<Host, String> {
+fn make_host(aot: PathBuf) -> Result<Host, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let compiler = CompilerCommand { program, arguments: vec![COMPILER_ARGUMENT.to_owned()] };
-    let options = HostOptions {
-        aot: folder(),
-        compiler,
-        compile: CompileLimits::default(),
-        describe: Limits::default(),
-    };
-    Host::new(options).map_err(|error| error.to_string())
+    let compile = CompileLimits::default();
+    Host::new(HostOptions { aot, compiler, compile, describe: Limits::default() })
+        .map_err(|error| error.to_string())
 }
 
 fn folder() -> PathBuf {

@@ -9,7 +9,7 @@ use arrow_array::{
     types::{Float32Type, Float64Type, Int64Type, UInt32Type, UInt64Type},
 };
 use arrow_buffer::{BooleanBuffer, NullBuffer};
-use arrow_schema::DataType;
+use arrow_schema::{DataType, Field};
 
 use crate::{
     abi::{BatchIn, ColumnIn, ColumnSpec, ColumnType, DictIn, PackedIn, ValuesIn},
@@ -25,6 +25,33 @@ pub struct Batch {
     pub rows: usize,
     /// The columns that the plugin reads, in any order; others may be among them.
     pub columns: Vec<(String, ArrayRef)>,
+}
+
+impl ColumnType {
+    /// The Arrow type of its values. A `Coded` column is one of plain strings here: the plugin's codes are made when it
+    /// crosses.
+    pub fn arrow(self) -> DataType {
+        match self {
+            Self::Bools => DataType::Boolean,
+            Self::U32s => DataType::UInt32,
+            Self::U64s => DataType::UInt64,
+            Self::S64s => DataType::Int64,
+            Self::F32s => DataType::Float32,
+            Self::F64s => DataType::Float64,
+            Self::Texts | Self::Coded => DataType::Utf8,
+            Self::Blobs => DataType::Binary,
+        }
+    }
+}
+
+impl ColumnSpec {
+    /// The column as an Arrow field, a list where a record may have several values. Values may be absent: a record whose
+    /// batch failed has none.
+    pub fn field(&self) -> Field {
+        let value = self.ty.arrow();
+        let cell = if self.many { DataType::new_list(value, true) } else { value };
+        Field::new(&self.name, cell, true)
+    }
 }
 
 /// One column, ready to cross.
@@ -179,7 +206,7 @@ fn convert(values: &ArrayRef, ty: ColumnType) -> Option<HeldValues> {
     let texts = matches!(given, D::Utf8 | D::LargeUtf8 | D::Utf8View | D::Dictionary(..));
     Some(match ty {
         _ if *given == D::Null => {
-            return convert(&arrow_array::new_null_array(&arrow_type(ty), values.len()), ty);
+            return convert(&arrow_array::new_null_array(&ty.arrow(), values.len()), ty);
         }
         ColumnType::Bools if *given == D::Boolean => {
             HeldValues::Bools(bytes_of(values.as_boolean().values()))
@@ -205,19 +232,6 @@ fn convert(values: &ArrayRef, ty: ColumnType) -> Option<HeldValues> {
         }
         _ => return None,
     })
-}
-
-fn arrow_type(ty: ColumnType) -> DataType {
-    match ty {
-        ColumnType::Bools => DataType::Boolean,
-        ColumnType::U32s => DataType::UInt32,
-        ColumnType::U64s => DataType::UInt64,
-        ColumnType::S64s => DataType::Int64,
-        ColumnType::F32s => DataType::Float32,
-        ColumnType::F64s => DataType::Float64,
-        ColumnType::Texts | ColumnType::Coded => DataType::Utf8,
-        ColumnType::Blobs => DataType::Binary,
-    }
 }
 
 fn offsets_of(array: &GenericStringArray<i32>) -> Offsets {

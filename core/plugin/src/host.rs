@@ -95,7 +95,9 @@ pub(crate) fn engine(fuel: bool) -> wasmtime::Result<Engine> {
         .relaxed_simd_deterministic(true)
         .wasm_relaxed_simd(false)
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
+        // Calls between the modules of one component go through code that sees the memories of both; no plugin's own
+        // module may have two (see `scan`).
+        .wasm_multi_memory(true)
         .max_wasm_stack(STACK);
     Engine::new(&config)
 }

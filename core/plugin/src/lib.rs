@@ -44,8 +44,8 @@ pub use describe::ConfigProblem;
 pub use failure::{Failure, FailureKind};
 pub use host::{Host, HostOptions, LoadError, LoadOptions, Plugin};
 pub use limits::{CompileLimits, Limits};
-pub use scan::{PACKAGE, ScanError, VERSION};
-pub use session::{Answer, Isolation, Session, Settings};
+pub use scan::{PACKAGE, ScanError, VERSION, component_of};
+pub use session::{Answer, Isolation, Prepared, Session, Settings};
 pub use state::Said;
 pub use text::printable;
 

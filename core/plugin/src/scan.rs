@@ -126,15 +126,22 @@ pub fn scan(bytes: &[u8], stub_wasi: bool) -> Result<Scanned<'_>, ScanError> {
     if bytes.len() > FILE_BYTES {
         return Err(limit("bytes of the file", bytes.len() as u64, FILE_BYTES as u64));
     }
-    if !bytes.starts_with(b"\0asm") {
-        return Err(not_wasm(bytes));
-    }
-    let component =
-        if Parser::is_core_wasm(bytes) { Cow::Owned(encode(bytes)?) } else { Cow::Borrowed(bytes) };
+    let component = component_of(bytes)?;
     let (imports, exports, functions) = validate(&component)?;
     let world = world(&exports)?;
     check_imports(&imports, stub_wasi)?;
     Ok(Scanned { component, world, imports, exports, functions })
+}
+
+/// The component in a file, not yet looked over: the file itself, or what a core module that says its interface becomes.
+///
+/// # Errors
+/// [`ScanError`] if the file is neither.
+pub fn component_of(bytes: &[u8]) -> Result<Cow<'_, [u8]>, ScanError> {
+    if !bytes.starts_with(b"\0asm") {
+        return Err(not_wasm(bytes));
+    }
+    Ok(if Parser::is_core_wasm(bytes) { Cow::Owned(encode(bytes)?) } else { Cow::Borrowed(bytes) })
 }
 
 fn not_wasm(bytes: &[u8]) -> ScanError {

@@ -14,10 +14,10 @@ use wasmtime::{
 };
 
 use crate::{
-    Limits,
+    Limits, World,
     abi::{Column, ColumnSpec, Description, GuestError, Keys, State},
     answer::{self, BadAnswer},
-    columns::{Batch, batch_in, digest, hold, lower},
+    columns::{Batch, Held, batch_in, digest, hold, lower},
     failure::{Failure, FailureKind},
     host::{EPOCH, Plugin},
     state::{Denied, HostState, Said},
@@ -75,6 +75,13 @@ struct Running {
     batches: u64,
 }
 
+/// The columns of a batch that a plugin reads, in the form in which they cross.
+pub struct Prepared {
+    index: u64,
+    rows: usize,
+    held: Vec<Held>,
+}
+
 type Call<'a, T> = &'a dyn Fn(&mut Running) -> Result<T, FailureKind>;
 
 impl Session {
@@ -96,9 +103,37 @@ impl Session {
     /// # Errors
     /// [`Failure`] if the batch lacks a column that the plugin reads.
     pub fn content(&self, batch: &Batch) -> Result<[u8; 32], Failure> {
+        let Prepared { rows, held, .. } = self.prepare(batch)?;
+        Ok(digest(rows, &lower(&held)))
+    }
+
+    /// Takes the columns that the plugin reads, and converts those that cannot cross as they are.
+    ///
+    /// # Errors
+    /// [`Failure`] if the batch lacks a column that the plugin reads.
+    pub fn prepare(&self, batch: &Batch) -> Result<Prepared, Failure> {
         let held = hold(batch, &self.plugin.description().reads);
         let held = held.map_err(|kind| self.failure(Some(batch.index), kind))?;
-        Ok(digest(batch.rows, &lower(&held)))
+        Ok(Prepared { index: batch.index, rows: batch.rows, held })
+    }
+
+    /// Calls the plugin on a batch, whatever it does, and checks the answer; for measurements. A fold takes the batch in.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn exercise(&self, batch: &Prepared) -> Result<(), Failure> {
+        match self.plugin.world() {
+            World::Filter => self.verdicts(batch).map(drop),
+            World::Transform => self.columns(batch).map(drop),
+            World::Score => self.scores(batch).map(drop),
+            World::Dedup => self.keys(batch).map(drop),
+            World::Fold => self.call_on(batch, "fold", "update", |(): ()| Ok(())).map(drop),
+        }
+    }
+
+    /// Bytes of linear memory of the largest instance that waits for a batch; 0 if none does.
+    pub fn memory(&self) -> usize {
+        lock(&self.idle).iter().map(|running| running.store.data().memory()).max().unwrap_or(0)
     }
 
     /// Verdicts of a filter: a byte a record, 0 keeps, `k` drops for reason `k - 1`.
@@ -106,11 +141,7 @@ impl Session {
     /// # Errors
     /// [`Failure`].
     pub fn filter(&self, batch: &Batch) -> Result<Answer<Vec<u8>>, Failure> {
-        let reasons = self.plugin.description().reasons.len();
-        self.on_batch(batch, "filter", |codes: Vec<u8>| {
-            answer::verdicts(&codes, batch.rows, reasons)?;
-            Ok(codes)
-        })
+        self.verdicts(&self.prepare(batch)?)
     }
 
     /// A number a record.
@@ -118,10 +149,7 @@ impl Session {
     /// # Errors
     /// [`Failure`].
     pub fn score(&self, batch: &Batch) -> Result<Answer<Vec<f32>>, Failure> {
-        self.on_batch(batch, "score", |scores: Vec<f32>| {
-            answer::scores(&scores, batch.rows)?;
-            Ok(scores)
-        })
+        self.scores(&self.prepare(batch)?)
     }
 
     /// The columns that the plugin writes, in the order of its declaration.
@@ -129,8 +157,7 @@ impl Session {
     /// # Errors
     /// [`Failure`].
     pub fn transform(&self, batch: &Batch) -> Result<Answer<Vec<ArrayRef>>, Failure> {
-        let specs: &[ColumnSpec] = &self.plugin.description().writes;
-        self.on_batch(batch, "transform", |columns: Vec<Column>| answer::columns(&columns, specs, batch.rows))
+        self.columns(&self.prepare(batch)?)
     }
 
     /// Hashes of records.
@@ -138,10 +165,7 @@ impl Session {
     /// # Errors
     /// [`Failure`].
     pub fn dedup(&self, batch: &Batch) -> Result<Answer<Keys>, Failure> {
-        self.on_batch(batch, "dedup", |keys: Keys| {
-            answer::keys(&keys, batch.rows)?;
-            Ok(keys)
-        })
+        self.keys(&self.prepare(batch)?)
     }
 
     /// The partial statistics of a chunk of records, given as batches, from an instance of its own.
@@ -188,28 +212,54 @@ impl Session {
         run().map_err(|kind| self.failure(None, kind))
     }
 
-    /// One call of `apply` on a batch, checked.
-    fn on_batch<R, T>(
+    fn verdicts(&self, batch: &Prepared) -> Result<Answer<Vec<u8>>, Failure> {
+        let reasons = self.plugin.description().reasons.len();
+        self.call_on(batch, "filter", "apply", |codes: Vec<u8>| {
+            answer::verdicts(&codes, batch.rows, reasons)?;
+            Ok(codes)
+        })
+    }
+
+    fn scores(&self, batch: &Prepared) -> Result<Answer<Vec<f32>>, Failure> {
+        self.call_on(batch, "score", "apply", |scores: Vec<f32>| {
+            answer::scores(&scores, batch.rows)?;
+            Ok(scores)
+        })
+    }
+
+    fn columns(&self, batch: &Prepared) -> Result<Answer<Vec<ArrayRef>>, Failure> {
+        let specs: &[ColumnSpec] = &self.plugin.description().writes;
+        self.call_on(batch, "transform", "apply", |columns: Vec<Column>| {
+            answer::columns(&columns, specs, batch.rows)
+        })
+    }
+
+    fn keys(&self, batch: &Prepared) -> Result<Answer<Keys>, Failure> {
+        self.call_on(batch, "dedup", "apply", |keys: Keys| {
+            answer::keys(&keys, batch.rows)?;
+            Ok(keys)
+        })
+    }
+
+    /// One call of a function that takes a batch, checked.
+    fn call_on<R, T>(
         &self,
-        batch: &Batch,
+        batch: &Prepared,
         interface: &str,
+        name: &str,
         check: impl Fn(R) -> Result<T, BadAnswer>,
     ) -> Result<Answer<T>, Failure>
     where
         R: Lift + Send + Sync + 'static,
     {
-        let run = || {
-            let held = hold(batch, &self.plugin.description().reads)?;
-            let columns = lower(&held);
-            self.with_instance(batch.index, &|running| {
-                let value =
-                    self.call::<_, R>(running, interface, "apply", (batch_in(batch.rows, &columns),))?;
-                let value = check(value)?;
-                let fuel = self.used(running);
-                Ok(Answer { value, said: running.store.data_mut().take_said(), fuel })
-            })
-        };
-        run().map_err(|kind| self.failure(Some(batch.index), kind))
+        let columns = lower(&batch.held);
+        let run = self.with_instance(batch.index, &|running| {
+            let value = self.call::<_, R>(running, interface, name, (batch_in(batch.rows, &columns),))?;
+            let value = check(value)?;
+            let fuel = self.used(running);
+            Ok(Answer { value, said: running.store.data_mut().take_said(), fuel })
+        });
+        run.map_err(|kind| self.failure(Some(batch.index), kind))
     }
 
     /// Runs a call on an instance from the pool.

@@ -40,6 +40,7 @@ pub(crate) struct HostState {
     limits: Limits,
     log_bytes: usize,
     said: Said,
+    memory: usize,
     pub denied: Option<Denied>,
     /// Draws for the random numbers of a stubbed WASI.
     pub random: u64,
@@ -47,7 +48,12 @@ pub(crate) struct HostState {
 
 impl HostState {
     pub fn new(limits: Limits, seed: u64) -> Self {
-        Self { limits, log_bytes: 0, said: Said::default(), denied: None, random: seed }
+        Self { limits, log_bytes: 0, said: Said::default(), memory: 0, denied: None, random: seed }
+    }
+
+    /// Bytes of all linear memories.
+    pub fn memory(&self) -> usize {
+        self.memory
     }
 
     /// What was said since the last time.
@@ -79,9 +85,11 @@ impl HostState {
 }
 
 impl ResourceLimiter for HostState {
-    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let allowed = desired <= self.limits.memory;
-        if !allowed {
+        if allowed {
+            self.memory += desired.saturating_sub(current);
+        } else {
             self.denied = Some(Denied::Memory(desired));
         }
         Ok(allowed)

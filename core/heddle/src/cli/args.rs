@@ -81,7 +81,7 @@ pub enum Command {
     Apply(ApplyOptions),
     /// Look at the records of a data set or a node, or write them in another form.
     Data(DataOptions),
-    /// Look a data plugin over, or test it.
+    /// Write, build, test and measure data plugins.
     Plugin(PluginOptions),
     /// Look back at finished runs.
     Runs(RunsOptions),
@@ -374,10 +374,49 @@ pub enum ExportFormat {
 /// What to do with a plugin.
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
+    /// Write a new plugin: a complete filter with its cases, to be changed. Nothing is overwritten.
+    New(PluginNew),
+    /// Build a plugin with its language's own tool, look the result over and write it as NAME.wasm.
+    Build(PluginBuild),
     /// Look over a plugin as a node would: imports, interface version, limits, description, schema; say what it is.
     Check(PluginCheck),
     /// Hold a plugin against a file of records and what they should give. Exit code 1 if one gives something else.
     Test(PluginTest),
+    /// Measure a plugin on made-up records: compilation, start, time for a record, memory.
+    Bench(PluginBench),
+}
+
+/// `heddle plugin new`.
+#[derive(Debug, Args)]
+pub struct PluginNew {
+    /// The folder; it is made if it does not exist. Its name is the plugin's.
+    pub dir: PathBuf,
+    /// What the plugin is written in.
+    #[arg(long, value_enum)]
+    pub language: PluginLanguage,
+}
+
+/// A language that plugins are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PluginLanguage {
+    /// Small and fast; cargo builds it.
+    Rust,
+    /// Smallest; clang and wasi-libc build it.
+    C,
+    /// CPython in a component; componentize-py builds it.
+    Python,
+    /// JavaScript: QuickJS in a component; jco builds it.
+    Js,
+}
+
+/// `heddle plugin build`.
+#[derive(Debug, Args)]
+pub struct PluginBuild {
+    /// The plugin's folder; its files say the language.
+    pub dir: PathBuf,
+    /// Where to write the plugin [default: NAME.wasm in DIR, where NAME is what the plugin calls itself].
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// `heddle plugin check`.
@@ -404,6 +443,28 @@ pub struct PluginTest {
     /// Let imports of WASI lead nowhere, as `wasi = "stub"` does.
     #[arg(long)]
     pub stub_wasi: bool,
+}
+
+/// `heddle plugin bench`.
+#[derive(Debug, Args)]
+pub struct PluginBench {
+    /// The plugin.
+    pub file: String,
+    /// Records; they are the same in every run.
+    #[arg(long, default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub records: u32,
+    /// Records of a batch.
+    #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub batch: u32,
+    /// The plugin's config.
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub config: String,
+    /// Let imports of WASI lead nowhere, as `wasi = "stub"` does.
+    #[arg(long)]
+    pub stub_wasi: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `heddle runs`.

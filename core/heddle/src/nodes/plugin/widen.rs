@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, Float32Array, RecordBatch, cast::AsArray};
-use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow_schema::{Field, FieldRef, Schema, SchemaRef};
 use heddle_data::{
     Caption, Footer, Manifest, ManifestError, ManifestWriter,
     manifest::{captions_column, fixed_fields},
@@ -218,18 +218,7 @@ fn field_of(spec: &ColumnSpec) -> Result<FieldRef, NodeError> {
             spec.name
         )));
     }
-    let value = match spec.ty {
-        ColumnType::Bools => DataType::Boolean,
-        ColumnType::U32s => DataType::UInt32,
-        ColumnType::U64s => DataType::UInt64,
-        ColumnType::S64s => DataType::Int64,
-        ColumnType::F32s => DataType::Float32,
-        ColumnType::F64s => DataType::Float64,
-        ColumnType::Texts | ColumnType::Coded => DataType::Utf8,
-        ColumnType::Blobs => DataType::Binary,
-    };
-    let ty = if spec.many { DataType::List(Arc::new(Field::new("item", value, true))) } else { value };
-    Ok(fixed.cloned().unwrap_or_else(|| Arc::new(Field::new(&spec.name, ty, true))))
+    Ok(fixed.cloned().unwrap_or_else(|| Arc::new(spec.field())))
 }
 
 /// New captions in the form that manifests have; languages stay where a record's captions keep their number.

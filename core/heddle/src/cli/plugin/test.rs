@@ -1,83 +1,23 @@
-//! `heddle plugin`: look a plugin over, and hold it against expected answers.
+//! `heddle plugin test`: a plugin against a file of records and what they should give.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow_array::{Array, ArrayRef, RecordBatch, cast::AsArray};
 use arrow_json::ReaderBuilder;
-use arrow_schema::{DataType, Field, Schema};
-use heddle_plugin::{
-    Batch, ColumnSpec, ColumnType, Isolation, Limits, LoadOptions, Plugin, Session, Settings, World,
-};
+use arrow_schema::{Field, Schema};
+use heddle_plugin::{Batch, ColumnSpec, Isolation, Limits, Plugin, Session, Settings, World};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{
-    args::{PluginCheck, PluginCommand, PluginOptions, PluginTest},
-    exit::{Exit, Failure},
-    output,
+use super::load;
+use crate::{
+    cli::{
+        args::PluginTest,
+        exit::{Exit, Failure},
+        output,
+    },
+    files,
 };
-use crate::{files, plugins};
-
-/// Runs the command.
-pub fn run(options: &PluginOptions) -> Result<Exit, Failure> {
-    match &options.command {
-        PluginCommand::Check(options) => check(options),
-        PluginCommand::Test(options) => test(options),
-    }
-}
-
-fn load(path: &str, stub_wasi: bool) -> Result<Plugin, Failure> {
-    plugins::load(path, LoadOptions { stub_wasi, fuel: false })
-        .map_err(|error| Failure::Other(error.to_string()))
-}
-
-fn check(options: &PluginCheck) -> Result<Exit, Failure> {
-    let plugin = load(&options.file, options.stub_wasi)?;
-    let description = plugin.description();
-    let (functions, bytes) = plugin.size();
-    let column = |spec: &ColumnSpec| {
-        let ty = format!("{:?}", spec.ty).to_lowercase();
-        let many = if spec.many { ", several a record" } else { "" };
-        let nullable = if spec.nullable { ", may be absent" } else { "" };
-        format!("  {}: {ty}{many}{nullable}\n", spec.name)
-    };
-    let mut text = format!(
-        "{} {}, a {} plugin\n{}\n{functions} functions, {bytes} bytes, imports {}\n",
-        description.name,
-        description.version,
-        plugin.world().name(),
-        description.summary,
-        if plugin.imports().is_empty() { "nothing".to_owned() } else { plugin.imports().join(", ") }
-    );
-    for (heading, specs) in [("reads", &description.reads), ("writes", &description.writes)] {
-        if !specs.is_empty() {
-            text.push_str(&format!("{heading}\n{}", specs.iter().map(column).collect::<String>()));
-        }
-    }
-    if !description.reasons.is_empty() {
-        text.push_str("drops for\n");
-        description
-            .reasons
-            .iter()
-            .for_each(|reason| text.push_str(&format!("  {}: {}\n", reason.code, reason.help)));
-    }
-    let schema: Value = serde_json::from_str(&description.config_schema).unwrap_or_default();
-    if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
-        text.push_str("config\n");
-        for (name, property) in properties {
-            let help = property.get("description").and_then(Value::as_str).unwrap_or_default();
-            let default =
-                property.get("default").map(|value| format!(" (default {value})")).unwrap_or_default();
-            text.push_str(&format!(
-                "  {}{default}: {}\n",
-                heddle_plugin::printable(name),
-                heddle_plugin::printable(help)
-            ));
-        }
-    }
-    output::result(text.trim_end());
-    Ok(Exit::Done)
-}
 
 /// A line of a test file: a config for what follows, or a record and what it should give.
 #[derive(Deserialize)]
@@ -88,7 +28,8 @@ struct Case {
     expect: Option<Value>,
 }
 
-fn test(options: &PluginTest) -> Result<Exit, Failure> {
+/// Runs the command.
+pub fn run(options: &PluginTest) -> Result<Exit, Failure> {
     let plugin = load(&options.file, options.stub_wasi)?;
     let text = files::read(&options.cases)
         .map_err(|reason| Failure::Other(format!("cannot read `{}`: {reason}", options.cases)))?;
@@ -179,21 +120,7 @@ fn batch(reads: &[ColumnSpec], record: &Map<String, Value>) -> Result<Batch, Str
         let nulls = vec![Value::Null; texts.len()];
         cells.insert("captions.language", Value::Array(nulls));
     }
-    let field = |spec: &ColumnSpec| {
-        let value = match spec.ty {
-            ColumnType::Bools => DataType::Boolean,
-            ColumnType::U32s => DataType::UInt32,
-            ColumnType::U64s => DataType::UInt64,
-            ColumnType::S64s => DataType::Int64,
-            ColumnType::F32s => DataType::Float32,
-            ColumnType::F64s => DataType::Float64,
-            ColumnType::Texts | ColumnType::Coded => DataType::Utf8,
-            ColumnType::Blobs => DataType::Binary,
-        };
-        let ty = if spec.many { DataType::List(Arc::new(Field::new("item", value, true))) } else { value };
-        Field::new(&spec.name, ty, true)
-    };
-    let schema = Arc::new(Schema::new(reads.iter().map(field).collect::<Vec<_>>()));
+    let schema = Arc::new(Schema::new(reads.iter().map(ColumnSpec::field).collect::<Vec<_>>()));
     let columns: Vec<(String, ArrayRef)> = if reads.is_empty() {
         Vec::new()
     } else {

@@ -1,0 +1,107 @@
+// Columns of a batch as JavaScript values, errors, and lines for the run's log.
+//
+//   const captions = texts(batch, "captions"), languages = coded(batch, "captions.language");
+//   captions.cell(row)           // the texts of a record
+//
+// What a runtime usually has is not there: no files, clock, network or timers.
+
+import { count as addTo, log as logLine } from "heddle:plugin/host@0.1.0";
+
+/** A column: `at(i)` is a value (null where it is absent), `cell(row)` are the values of a record. */
+class Column {
+  constructor(column, at) {
+    this.rows = column.rows;
+    this.at = column.validity ? (i) => (column.validity[i] ? at(i) : null) : at;
+  }
+
+  cell(row) {
+    const [start, end] = this.rows ? [this.rows[row], this.rows[row + 1]] : [row, row + 1];
+    const values = [];
+    for (let i = start; i < end; i++) values.push(this.at(i));
+    return values;
+  }
+}
+
+/** A column of texts. */
+export function texts(batch, name) {
+  const { column, values } = find(batch, name, ["texts"]);
+  const { offsets, bytes } = values;
+  return new Column(column, (i) => decode(bytes, offsets[i], offsets[i + 1]));
+}
+
+/** A column of few distinct strings. */
+export function coded(batch, name) {
+  const { column, values } = find(batch, name, ["coded"]);
+  return new Column(column, (i) => values.values[values.codes[i]]);
+}
+
+/** A column of bytes. */
+export function blobs(batch, name) {
+  const { column, values } = find(batch, name, ["blobs"]);
+  return new Column(column, (i) => values.bytes.subarray(values.offsets[i], values.offsets[i + 1]));
+}
+
+/** A column of numbers (64-bit integers are BigInts) or of truth values (0 or 1). */
+export function numbers(batch, name) {
+  const { column, values } = find(batch, name, ["bools", "u32s", "u64s", "s64s", "f32s", "f64s"]);
+  return new Column(column, (i) => values[i]);
+}
+
+/** To throw in `open`: what is wrong with the config, `path` as in `/languages/1`. */
+export function configError(path, message) {
+  return { tag: "config", val: { path, message } };
+}
+
+/** To throw in `apply`: these records cannot be used. */
+export function dataError(message) {
+  return { tag: "data", val: message };
+}
+
+/** A line in the run's log; `level` is debug, info, warn or error. */
+export function log(message, level = "info") {
+  logLine(level, String(message));
+}
+
+/** Adds to a counter of the run's report. */
+export function count(counter, by = 1) {
+  addTo(counter, BigInt(by));
+}
+
+globalThis.console = {
+  debug: (...words) => log(words.join(" "), "debug"),
+  log: (...words) => log(words.join(" "), "info"),
+  info: (...words) => log(words.join(" "), "info"),
+  warn: (...words) => log(words.join(" "), "warn"),
+  error: (...words) => log(words.join(" "), "error"),
+};
+
+function find(batch, name, types) {
+  const column = batch.columns.find((column) => column.name === name);
+  if (!column) throw dataError(`the batch has no column \`${name}\``);
+  const { tag, val } = column.values;
+  if (!types.includes(tag)) throw dataError(`column \`${name}\` holds ${tag}`);
+  return { column, values: val };
+}
+
+/** UTF-8 to a string; the runtime has no TextDecoder. */
+function decode(bytes, start, end) {
+  let text = "";
+  for (let i = start; i < end; ) {
+    const b = bytes[i];
+    if (b < 0x80) {
+      text += String.fromCharCode(b);
+      i += 1;
+    } else if (b < 0xe0) {
+      text += String.fromCharCode(((b & 0x1f) << 6) | (bytes[i + 1] & 0x3f));
+      i += 2;
+    } else if (b < 0xf0) {
+      text += String.fromCharCode(((b & 0x0f) << 12) | ((bytes[i + 1] & 0x3f) << 6) | (bytes[i + 2] & 0x3f));
+      i += 3;
+    } else {
+      const high = ((b & 0x07) << 18) | ((bytes[i + 1] & 0x3f) << 12);
+      text += String.fromCodePoint(high | ((bytes[i + 2] & 0x3f) << 6) | (bytes[i + 3] & 0x3f));
+      i += 4;
+    }
+  }
+  return text;
+}
