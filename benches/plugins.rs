@@ -10,7 +10,8 @@
 //! | `warm start` | loading compiled code from the cache and instantiating; the limit is 5 ms |
 //!
 //! Then the node itself: `data.filter` over that many records in a manifest, all threads, from an empty cache and from a full
-//! one, with the process's peak memory for a tenth of the records and for all.
+//! one, with the process's peak memory for a tenth of the records and for all: what it allocated, not the pages of files that it
+//! maps, which the system takes back when it wants them.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 
 #[path = "native/src/records.rs"]
@@ -245,7 +246,7 @@ fn run(dir: &Path, args: &[&str]) -> (f64, f64) {
     let mut peak = 0.0_f64;
     loop {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
         let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
         peak = peak.max(kib.unwrap_or(0.0) / 1024.0);
         if let Some(ended) = child.try_wait().expect("the child is mine") {

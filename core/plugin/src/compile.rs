@@ -5,8 +5,10 @@
 //! digest of its own that is compared before it is loaded. Nobody can name such a file; it is never taken from users.
 //!
 //! ```text
-//! magic 16   "heddle-aot 1\n" and zeros
+//! magic 16   "heddle-aot 2\n" and zeros
 //! digest 32  BLAKE3 of what follows
+//! length 4   of the next, little-endian
+//! facts      what the scan found, as JSON: a plugin that was looked over once is not looked over again
 //! code       as wasmtime serialises it
 //! ```
 
@@ -22,9 +24,14 @@ use std::{
 use rustix::process::{Resource, Rlimit, setrlimit};
 use wasmtime::{Engine, component::Component};
 
-use crate::{CompileLimits, host::engine, text::printable};
+use crate::{
+    CompileLimits,
+    host::engine,
+    scan::{Facts, Scanned},
+    text::printable,
+};
 
-const MAGIC: &[u8; 16] = b"heddle-aot 1\n\0\0\0";
+const MAGIC: &[u8; 16] = b"heddle-aot 2\n\0\0\0";
 const HEADER: usize = MAGIC.len() + 32;
 
 /// The program that compiles: it calls [`compiler_main`].
@@ -81,13 +88,13 @@ pub(crate) struct Compiler {
 }
 
 impl Compiler {
-    /// The component, from the folder or compiled now.
-    pub fn component(&self, engine: &Engine, bytes: &[u8], fuel: bool) -> Result<Component, CompileError> {
-        let path = self.folder.join(format!("{}.cwasm", key(engine, bytes)));
+    /// What the folder has of a plugin's file: the facts of its scan, and the component.
+    pub fn kept(&self, engine: &Engine, file: &[u8]) -> Result<Option<(Facts, Component)>, CompileError> {
         make_private(&self.folder)?;
-        match read_code(&path) {
-            Ok(Some(code)) => match load(engine, &code) {
-                Ok(component) => return Ok(component),
+        let path = self.path(engine, file);
+        match read_kept(&path) {
+            Ok(Some((facts, code))) => match load(engine, &code) {
+                Ok(component) => return Ok(Some((facts, component))),
                 Err(error) => tracing::warn!(%error, "compiled code of another build is compiled anew"),
             },
             Ok(None) => {}
@@ -95,16 +102,35 @@ impl Compiler {
                 tracing::warn!(file = %path.display(), reason, "damaged compiled code is deleted and compiled anew");
             }
         }
-        let code = self.compile(bytes, fuel)?;
-        self.keep(&path, &code)?;
+        Ok(None)
+    }
+
+    /// Compiles the component that a scan found in a plugin's file, and keeps it.
+    pub fn compile_new(
+        &self,
+        engine: &Engine,
+        file: &[u8],
+        scanned: &Scanned<'_>,
+        fuel: bool,
+    ) -> Result<Component, CompileError> {
+        let code = self.compile(&scanned.component, fuel)?;
+        self.keep(&self.path(engine, file), &scanned.facts, &code)?;
         load(engine, &code)
     }
 
-    fn keep(&self, path: &Path, code: &[u8]) -> Result<(), CompileError> {
+    fn path(&self, engine: &Engine, file: &[u8]) -> PathBuf {
+        self.folder.join(format!("{}.cwasm", key(engine, file)))
+    }
+
+    fn keep(&self, path: &Path, facts: &Facts, code: &[u8]) -> Result<(), CompileError> {
+        let facts = serde_json::to_vec(facts).map_err(io::Error::other)?;
+        let len = u32::try_from(facts.len()).map_err(io::Error::other)?.to_le_bytes();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&len).update(&facts).update(code);
         let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-        file.write_all(MAGIC)?;
-        file.write_all(blake3::hash(code).as_bytes())?;
-        file.write_all(code)?;
+        for part in [&MAGIC[..], hasher.finalize().as_bytes(), &len, &facts, code] {
+            file.write_all(part)?;
+        }
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
     }
@@ -195,7 +221,7 @@ pub fn compiler_main() -> ExitCode {
     }
 }
 
-/// Digest of the component and of all that decides its code.
+/// Digest of the plugin's file and of all that decides its code.
 fn key(engine: &Engine, bytes: &[u8]) -> String {
     struct Feed(blake3::Hasher);
     impl Hasher for Feed {
@@ -233,8 +259,8 @@ fn make_private(folder: &Path) -> Result<(), CompileError> {
     Ok(())
 }
 
-/// The code in a file, if it is there and whole; a damaged file is deleted.
-fn read_code(path: &Path) -> Result<Option<Vec<u8>>, String> {
+/// The facts and the code in a file, if it is there and whole; a damaged file is deleted.
+fn read_kept(path: &Path) -> Result<Option<(Facts, Vec<u8>)>, String> {
     let mut bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -243,11 +269,16 @@ fn read_code(path: &Path) -> Result<Option<Vec<u8>>, String> {
     let whole = bytes.len() > HEADER
         && bytes.starts_with(MAGIC)
         && bytes[MAGIC.len()..HEADER] == *blake3::hash(&bytes[HEADER..]).as_bytes();
-    if !whole {
+    let parts = || {
+        let (len, rest) = bytes.get(HEADER..)?.split_first_chunk::<4>()?;
+        let len = u32::from_le_bytes(*len) as usize;
+        Some((serde_json::from_slice(rest.get(..len)?).ok()?, HEADER + 4 + len))
+    };
+    let Some((facts, start)) = whole.then(parts).flatten() else {
         std::fs::remove_file(path).map_err(|error| error.to_string())?;
         return Err("its digest does not fit".into());
-    }
-    Ok(Some(bytes.split_off(HEADER)))
+    };
+    Ok(Some((facts, bytes.split_off(start))))
 }
 
 fn load(engine: &Engine, code: &[u8]) -> Result<Component, CompileError> {

@@ -154,24 +154,31 @@ impl Host {
     /// # Errors
     /// [`LoadError`]; nothing in the bytes makes this panic or take longer than the limits allow.
     pub fn load(&self, name: &str, bytes: &[u8], options: LoadOptions) -> Result<Plugin, LoadError> {
-        let scanned = scan(bytes, options.stub_wasi)?;
-        let engine = self.engine(options.fuel)?;
-        let component = self.0.compiler.component(engine, &scanned.component, options.fuel)?;
+        let (engine, compiler) = (self.engine(options.fuel)?, &self.0.compiler);
+        let (facts, component) = match compiler.kept(engine, bytes)? {
+            Some(kept) => kept,
+            None => {
+                let scanned = scan(bytes, options.stub_wasi)?;
+                let component = compiler.compile_new(engine, bytes, &scanned, options.fuel)?;
+                (scanned.facts, component)
+            }
+        };
+        let world = facts.check(options.stub_wasi)?;
         let link = |error: wasmtime::Error| LoadError::Link(crate::text::printable(&format!("{error:#}")));
-        let pre = linked(engine, &component, &scanned.imports, options.stub_wasi).map_err(link)?;
-        let description = describe_plugin(&pre, name, &scanned.exports, &self.0.describe, options.fuel)
+        let pre = linked(engine, &component, &facts.imports, options.stub_wasi).map_err(link)?;
+        let description = describe_plugin(&pre, name, &facts.exports, &self.0.describe, options.fuel)
             .map_err(|failure| LoadError::Describe(Box::new(failure)))?;
-        let description = describe::check(description, scanned.world).map_err(LoadError::Description)?;
+        let description = describe::check(description, world).map_err(LoadError::Description)?;
         let validator = describe::validator(&description.config_schema).map_err(LoadError::Description)?;
         Ok(Plugin(Arc::new(Ready {
             pre,
-            world: scanned.world,
+            world,
             description,
             validator,
             digest: *blake3::hash(bytes).as_bytes(),
-            imports: scanned.imports,
-            exports: scanned.exports,
-            functions: scanned.functions,
+            imports: facts.imports,
+            exports: facts.exports,
+            functions: facts.functions,
             bytes: bytes.len(),
             fuel: options.fuel,
         })))

@@ -97,8 +97,13 @@ pub enum ScanError {
 pub struct Scanned<'a> {
     /// The component's bytes.
     pub component: Cow<'a, [u8]>,
-    /// What it is.
-    pub world: World,
+    /// What it was found to be.
+    pub facts: Facts,
+}
+
+/// What a scan finds, beside that the component is valid.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Facts {
     /// The instances that it imports.
     pub imports: Vec<String>,
     /// The instances that it exports.
@@ -128,9 +133,21 @@ pub fn scan(bytes: &[u8], stub_wasi: bool) -> Result<Scanned<'_>, ScanError> {
     }
     let component = component_of(bytes)?;
     let (imports, exports, functions) = validate(&component)?;
-    let world = world(&exports)?;
-    check_imports(&imports, stub_wasi)?;
-    Ok(Scanned { component, world, imports, exports, functions })
+    let facts = Facts { imports, exports, functions };
+    facts.check(stub_wasi)?;
+    Ok(Scanned { component, facts })
+}
+
+impl Facts {
+    /// Whether the plugin has a world of this host's, and imports nothing else; `stub_wasi` allows WASI.
+    ///
+    /// # Errors
+    /// [`ScanError`].
+    pub fn check(&self, stub_wasi: bool) -> Result<World, ScanError> {
+        let world = world(&self.exports)?;
+        check_imports(&self.imports, stub_wasi)?;
+        Ok(world)
+    }
 }
 
 /// The component in a file, not yet looked over: the file itself, or what a core module that says its interface becomes.

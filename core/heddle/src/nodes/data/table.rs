@@ -75,8 +75,14 @@ impl Format for Table {
         let pictures = opened.pictures()?;
         match form {
             Form::Text(kind) => {
-                let bytes = cx.file("file")?;
-                sink.take(table(&bytes, kind, "table", &self.path_column, &pictures).map_err(not_a_table)?)
+                let file = cx.files("file").first();
+                let file = file.ok_or_else(|| NodeError::Other("the node names no table".into()))?;
+                // Mapped: a table may be larger than memory.
+                let text = cx.library.shard(&file.digest, "table")?;
+                sink.take(
+                    table(text.as_bytes(), kind, "table", &self.path_column, &pictures)
+                        .map_err(not_a_table)?,
+                )
             }
             Form::Parquet => {
                 let table = open_parquet(cx, cx.files("file").first())?;
