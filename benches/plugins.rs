@@ -82,7 +82,7 @@ fn compare(native: &mut Native, rule: &str, config: &str, rows: &[Row]) {
         building.of(building_ns);
         stage.of(call_ns + building_ns);
         kept = (count as usize, mine);
-        let (load, open) = warm(folder.path(), rule, config);
+        let (load, open) = warm(&folder.path().join("compiled"), rule, config);
         hit.of(load);
         start.of(open);
     }
