@@ -248,6 +248,7 @@ fn with_tools(dir: &Path, arguments: &[&str]) -> Ended {
 }
 
 /// New, build, check, test, bench; gives the folder and where the plugin lies in it.
+#[expect(clippy::print_stdout, reason = "the script shows it")]
 fn from_new_to_bench(language: &str) -> (Dir, String) {
     let dir = Dir::empty();
     let name = format!("tried-{language}");

@@ -174,13 +174,18 @@ mod tests {
             spec("captions.language", ColumnType::Coded, true, true),
             spec("image", ColumnType::Blobs, false, false),
         ];
-        let batches = batches(&reads, 70, 32).unwrap();
+        let batches = batches(&reads, 70, 32).expect("known columns");
         assert_eq!(batches.iter().map(|batch| batch.rows).collect::<Vec<_>>(), [32, 32, 6]);
         for batch in &batches {
             let [captions, tags, images] = [0, 1, 2].map(|at| batch.columns[at].1.clone());
             assert_eq!(captions.as_list::<i32>().offsets(), tags.as_list::<i32>().offsets());
             assert_eq!(captions.as_list::<i32>().values().null_count(), 0);
-            assert!(images.as_binary::<i32>().iter().all(|image| image.unwrap().starts_with(b"\x89PNG")));
+            assert!(
+                images
+                    .as_binary::<i32>()
+                    .iter()
+                    .all(|image| image.is_some_and(|image| image.starts_with(b"\x89PNG")))
+            );
         }
         assert!(batches[0].columns[1].1.as_list::<i32>().values().null_count() > 0);
     }
@@ -193,7 +198,7 @@ mod tests {
             .into_iter()
             .flat_map(|ty| [false, true].map(|many| spec(&format!("{ty:?}{many}"), ty, many, true)))
             .collect();
-        let made = [(); 2].map(|()| batches(&reads, 20, 8).unwrap());
+        let made = [(); 2].map(|()| batches(&reads, 20, 8).expect("known columns"));
         for (first, second) in made[0].iter().zip(&made[1]) {
             assert_eq!(first.columns, second.columns);
             for (spec, (_, column)) in reads.iter().zip(&first.columns) {

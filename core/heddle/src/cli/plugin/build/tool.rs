@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn a_tool_that_fails_is_shown_with_its_words() {
-        let error = run(Command::new("/bin/sh").args(["-c", "echo out; echo err >&2; exit 3"])).unwrap_err();
+        let error = run(Command::new("/bin/sh").args(["-c", "echo out; echo err >&2; exit 3"]))
+            .expect_err("it ends with 3");
         let error = error.to_string();
         assert!(error.contains("exit status: 3") && error.ends_with("err\nout"), "{error}");
     }
