@@ -1,13 +1,14 @@
-//! Compiles components in a child process, and keeps what it gives.
+//! Compiles components in a child process, makes components of core modules there, and keeps what it gives.
 //!
-//! Neither deadlines nor memory limits reach a compiler, so it runs where the system's limits do. Compiled code is native
+//! Neither deadlines nor memory limits reach a compiler, so it runs where the system's limits do; and what reads the
+//! interface of a core module trusts it, so that a hostile one can use up the stack. Compiled code is native
 //! code: it is kept in a folder that only its owner can enter, under the digest of the component and the engine, with a
 //! digest of its own that is compared before it is loaded. Nobody can name such a file; it is never taken from users.
 //!
 //! ```text
 //! magic 16   "heddle-aot 1\n" and zeros
 //! digest 32  BLAKE3 of what follows
-//! code       as wasmtime serialises it
+//! code       as wasmtime serialises it, or a component
 //! ```
 
 use std::{
@@ -22,7 +23,12 @@ use std::{
 use rustix::process::{Resource, Rlimit, setrlimit};
 use wasmtime::{Engine, component::Component};
 
-use crate::{CompileLimits, host::engine, text::printable};
+use crate::{
+    CompileLimits,
+    host::{LoadError, engine},
+    scan::{ScanError, encode},
+    text::printable,
+};
 
 const MAGIC: &[u8; 16] = b"heddle-aot 1\n\0\0\0";
 const HEADER: usize = MAGIC.len() + 32;
@@ -47,7 +53,7 @@ pub enum CompileError {
     Wall(u64),
     /// A limit of the system ended it.
     #[error(
-        "the compiler was ended by signal {signal}: more than {} s of processor time or {} MiB of memory", .limits.cpu,
+        "the compiler was ended by signal {signal}: more than {} s of processor time, {} MiB of memory or its stack", .limits.cpu,
         .limits.memory >> 20
     )]
     Killed {
@@ -72,6 +78,18 @@ pub enum CompileError {
     Load(String),
 }
 
+/// What the child is asked for; its first byte of input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Job {
+    /// Code of a component.
+    Compile = 0,
+    /// Code that counts instructions.
+    CompileWithFuel = 1,
+    /// A component of a core module.
+    Encode = 2,
+}
+
 /// Compiled code by component and engine.
 #[derive(Debug, Clone)]
 pub(crate) struct Compiler {
@@ -84,20 +102,38 @@ impl Compiler {
     /// The component, from the folder or compiled now.
     pub fn component(&self, engine: &Engine, bytes: &[u8], fuel: bool) -> Result<Component, CompileError> {
         let path = self.folder.join(format!("{}.cwasm", key(engine, bytes)));
-        make_private(&self.folder)?;
-        match read_code(&path) {
-            Ok(Some(code)) => match load(engine, &code) {
+        if let Some(code) = self.kept(&path)? {
+            match load(engine, &code) {
                 Ok(component) => return Ok(component),
                 Err(error) => tracing::warn!(%error, "compiled code of another build is compiled anew"),
-            },
-            Ok(None) => {}
-            Err(reason) => {
-                tracing::warn!(file = %path.display(), reason, "damaged compiled code is deleted and compiled anew");
             }
         }
-        let code = self.compile(bytes, fuel)?;
+        let code = self.run(if fuel { Job::CompileWithFuel } else { Job::Compile }, bytes)?;
         self.keep(&path, &code)?;
         load(engine, &code)
+    }
+
+    /// The component that a core module becomes, from the folder or made now.
+    pub fn encoded(&self, engine: &Engine, module: &[u8]) -> Result<Vec<u8>, LoadError> {
+        let path = self.folder.join(format!("{}.component", key(engine, module)));
+        if let Some(component) = self.kept(&path)? {
+            return Ok(component);
+        }
+        let component = self.run(Job::Encode, module).map_err(|error| match error {
+            CompileError::Refused(why) => ScanError::Encode(why).into(),
+            error => LoadError::from(error),
+        })?;
+        self.keep(&path, &component)?;
+        Ok(component)
+    }
+
+    /// What an earlier run kept, if it is whole.
+    fn kept(&self, path: &Path) -> Result<Option<Vec<u8>>, CompileError> {
+        make_private(&self.folder)?;
+        Ok(read_code(path).unwrap_or_else(|reason| {
+            tracing::warn!(file = %path.display(), reason, "damaged compiled code is deleted and compiled anew");
+            None
+        }))
     }
 
     fn keep(&self, path: &Path, code: &[u8]) -> Result<(), CompileError> {
@@ -109,7 +145,8 @@ impl Compiler {
         Ok(())
     }
 
-    fn compile(&self, bytes: &[u8], fuel: bool) -> Result<Vec<u8>, CompileError> {
+    /// One child, one job.
+    fn run(&self, job: Job, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
         let CompileLimits { cpu, memory, wall } = self.limits;
         let mut child = Command::new(&self.command.program)
             .args(&self.command.arguments)
@@ -123,7 +160,7 @@ impl Compiler {
                 (Some(input), Some(output), Some(errors)) => (input, output, errors),
                 _ => return Err(io::Error::other("no pipes").into()),
             };
-        let mut header = vec![u8::from(fuel)];
+        let mut header = vec![job as u8];
         header.extend(cpu.to_le_bytes());
         header.extend(memory.to_le_bytes());
         std::thread::scope(|threads| {
@@ -168,8 +205,14 @@ fn wait(child: &mut Child, wall: Duration) -> Result<std::process::ExitStatus, C
     }
 }
 
-/// What the child does: limits itself, reads a component from standard input, writes code to standard output.
+/// What the child does: limits itself, reads a component or a core module from standard input, writes what was asked for
+/// to standard output.
 pub fn compiler_main() -> ExitCode {
+    // Where in our sources it panics says nothing to the user, and the exit code says the rest.
+    std::panic::set_hook(Box::new(|info| {
+        let said = info.payload_as_str().unwrap_or("no more is known");
+        let _ = writeln!(io::stderr(), "it makes the compiler panic: {said}");
+    }));
     let work = || -> Result<(), String> {
         let mut header = [0; 17];
         let mut input = io::stdin().lock();
@@ -182,9 +225,14 @@ pub fn compiler_main() -> ExitCode {
         }
         let mut bytes = Vec::new();
         input.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-        let engine = engine(header[0] == 1).map_err(|error| format!("{error:#}"))?;
-        let code = engine.precompile_component(&bytes).map_err(|error| format!("{error:#}"))?;
-        io::stdout().write_all(&code).map_err(|error| error.to_string())
+        let made = if header[0] == Job::Encode as u8 {
+            encode(&bytes)?
+        } else {
+            let fuel = header[0] == Job::CompileWithFuel as u8;
+            let engine = engine(fuel).map_err(|error| format!("{error:#}"))?;
+            engine.precompile_component(&bytes).map_err(|error| format!("{error:#}"))?
+        };
+        io::stdout().write_all(&made).map_err(|error| error.to_string())
     };
     match work() {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 //! The host: engines, the clock that ends endless calls, and plugins made ready from bytes.
 
 use std::{
+    borrow::Cow,
     path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -18,7 +19,7 @@ use crate::{
     describe::{self, ConfigProblem},
     failure::Failure,
     limits::{CompileLimits, STACK},
-    scan::{ScanError, scan},
+    scan::{Form, ScanError, form, scan},
     session::{Session, Settings, describe_plugin},
     state::{HostState, define_host},
     wasi::define_stubs,
@@ -152,9 +153,14 @@ impl Host {
     /// # Errors
     /// [`LoadError`]; nothing in the bytes makes this panic or take longer than the limits allow.
     pub fn load(&self, name: &str, bytes: &[u8], options: LoadOptions) -> Result<Plugin, LoadError> {
-        let scanned = scan(bytes, options.stub_wasi)?;
+        let form = form(bytes)?;
         let engine = self.engine(options.fuel)?;
-        let component = self.0.compiler.component(engine, &scanned.component, options.fuel)?;
+        let component = match form {
+            Form::Component => Cow::Borrowed(bytes),
+            Form::Module => Cow::Owned(self.0.compiler.encoded(engine, bytes)?),
+        };
+        let scanned = scan(&component, options.stub_wasi)?;
+        let component = self.0.compiler.component(engine, &component, options.fuel)?;
         let link = |error: wasmtime::Error| LoadError::Link(crate::text::printable(&format!("{error:#}")));
         let pre = linked(engine, &component, &scanned.imports, options.stub_wasi).map_err(link)?;
         let description = describe_plugin(&pre, name, &scanned.exports, &self.0.describe, options.fuel)
