@@ -30,3 +30,7 @@ doc:
 # ratios against a named peer or a limit
 bench name:
     cargo bench -p heddle --bench {{name}}
+
+# bytes that nobody meant, so many seconds for each target
+fuzz seconds="60":
+    scripts/fuzz.sh {{seconds}}

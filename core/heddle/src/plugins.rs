@@ -67,6 +67,16 @@ pub fn load(path: &str, options: LoadOptions) -> Result<Plugin, PluginError> {
     Ok(plugin)
 }
 
+/// The component in a file: the file itself, or what a core module that says its interface becomes.
+///
+/// # Errors
+/// [`PluginError`].
+pub fn component(bytes: &[u8]) -> Result<Vec<u8>, PluginError> {
+    let component = host()?.component(bytes);
+    let refused = |error| PluginError::Load { path: "core module".to_owned(), error };
+    component.map(std::borrow::Cow::into_owned).map_err(refused)
+}
+
 fn host() -> Result<&'static Host, PluginError> {
     static HOST: OnceLock<Result<Host, String>> = OnceLock::new();
     let made = HOST.get_or_init(|| make_host(folder()));

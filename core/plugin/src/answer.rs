@@ -17,6 +17,9 @@ use crate::{
     text::printable,
 };
 
+/// What a plugin says of itself: the description, if everything in it is in order.
+pub use crate::describe::check as description;
+
 /// An answer that is not what was agreed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadAnswer {

@@ -1,7 +1,8 @@
-//! Compiles components in a child process, and keeps what it gives.
+//! Compiles components in a child process, makes components of core modules there, and keeps what it gives.
 //!
-//! Neither deadlines nor memory limits reach a compiler, so it runs where the system's limits do. Compiled code is native
-//! code: it is kept in a folder that only its owner can enter, under the digest of the component and the engine, with a
+//! Neither deadlines nor memory limits reach a compiler, so it runs where the system's limits do; and what reads the
+//! interface of a core module trusts it, so that a hostile one can use up the stack. Compiled code is native
+//! code: it is kept in a folder that only its owner can enter, under the digest of the plugin's file and the engine, with a
 //! digest of its own that is compared before it is loaded. Nobody can name such a file; it is never taken from users.
 //!
 //! ```text
@@ -26,8 +27,8 @@ use wasmtime::{Engine, component::Component};
 
 use crate::{
     CompileLimits,
-    host::engine,
-    scan::{Facts, Scanned},
+    host::{LoadError, engine},
+    scan::{Facts, ScanError, encode},
     text::printable,
 };
 
@@ -54,7 +55,7 @@ pub enum CompileError {
     Wall(u64),
     /// A limit of the system ended it.
     #[error(
-        "the compiler was ended by signal {signal}: more than {} s of processor time or {} MiB of memory", .limits.cpu,
+        "the compiler was ended by signal {signal}: more than {} s of processor time, {} MiB of memory or its stack", .limits.cpu,
         .limits.memory >> 20
     )]
     Killed {
@@ -77,6 +78,18 @@ pub enum CompileError {
     /// What was compiled does not load.
     #[error("what was compiled does not load: {0}")]
     Load(String),
+}
+
+/// What the child is asked for; its first byte of input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Job {
+    /// Code of a component.
+    Compile = 0,
+    /// Code that counts instructions.
+    CompileWithFuel = 1,
+    /// A component of a core module.
+    Encode = 2,
 }
 
 /// Compiled code by component and engine.
@@ -105,17 +118,26 @@ impl Compiler {
         Ok(None)
     }
 
-    /// Compiles the component that a scan found in a plugin's file, and keeps it.
-    pub fn compile_new(
+    /// Compiles the component of a plugin's file, and keeps it with what its scan found.
+    pub fn compile(
         &self,
         engine: &Engine,
         file: &[u8],
-        scanned: &Scanned<'_>,
+        component: &[u8],
+        facts: &Facts,
         fuel: bool,
     ) -> Result<Component, CompileError> {
-        let code = self.compile(&scanned.component, fuel)?;
-        self.keep(&self.path(engine, file), &scanned.facts, &code)?;
+        let code = self.run(if fuel { Job::CompileWithFuel } else { Job::Compile }, component)?;
+        self.keep(&self.path(engine, file), facts, &code)?;
         load(engine, &code)
+    }
+
+    /// The component that a core module becomes.
+    pub fn encode(&self, module: &[u8]) -> Result<Vec<u8>, LoadError> {
+        self.run(Job::Encode, module).map_err(|error| match error {
+            CompileError::Refused(why) => ScanError::Encode(why).into(),
+            error => LoadError::from(error),
+        })
     }
 
     fn path(&self, engine: &Engine, file: &[u8]) -> PathBuf {
@@ -135,7 +157,8 @@ impl Compiler {
         Ok(())
     }
 
-    fn compile(&self, bytes: &[u8], fuel: bool) -> Result<Vec<u8>, CompileError> {
+    /// One child, one job.
+    fn run(&self, job: Job, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
         let CompileLimits { cpu, memory, wall } = self.limits;
         let mut child = Command::new(&self.command.program)
             .args(&self.command.arguments)
@@ -149,7 +172,7 @@ impl Compiler {
                 (Some(input), Some(output), Some(errors)) => (input, output, errors),
                 _ => return Err(io::Error::other("no pipes").into()),
             };
-        let mut header = vec![u8::from(fuel)];
+        let mut header = vec![job as u8];
         header.extend(cpu.to_le_bytes());
         header.extend(memory.to_le_bytes());
         std::thread::scope(|threads| {
@@ -194,8 +217,14 @@ fn wait(child: &mut Child, wall: Duration) -> Result<std::process::ExitStatus, C
     }
 }
 
-/// What the child does: limits itself, reads a component from standard input, writes code to standard output.
+/// What the child does: limits itself, reads a component or a core module from standard input, writes what was asked for
+/// to standard output.
 pub fn compiler_main() -> ExitCode {
+    // Where in our sources it panics says nothing to the user, and the exit code says the rest.
+    std::panic::set_hook(Box::new(|info| {
+        let said = info.payload_as_str().unwrap_or("no more is known");
+        let _ = writeln!(io::stderr(), "it makes the compiler panic: {said}");
+    }));
     let work = || -> Result<(), String> {
         let mut header = [0; 17];
         let mut input = io::stdin().lock();
@@ -208,9 +237,14 @@ pub fn compiler_main() -> ExitCode {
         }
         let mut bytes = Vec::new();
         input.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-        let engine = engine(header[0] == 1).map_err(|error| format!("{error:#}"))?;
-        let code = engine.precompile_component(&bytes).map_err(|error| format!("{error:#}"))?;
-        io::stdout().write_all(&code).map_err(|error| error.to_string())
+        let made = if header[0] == Job::Encode as u8 {
+            encode(&bytes)?
+        } else {
+            let fuel = header[0] == Job::CompileWithFuel as u8;
+            let engine = engine(fuel).map_err(|error| format!("{error:#}"))?;
+            engine.precompile_component(&bytes).map_err(|error| format!("{error:#}"))?
+        };
+        io::stdout().write_all(&made).map_err(|error| error.to_string())
     };
     match work() {
         Ok(()) => ExitCode::SUCCESS,

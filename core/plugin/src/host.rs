@@ -1,6 +1,7 @@
 //! The host: engines, the clock that ends endless calls, and plugins made ready from bytes.
 
 use std::{
+    borrow::Cow,
     path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -18,7 +19,7 @@ use crate::{
     describe::{self, ConfigProblem},
     failure::Failure,
     limits::{CompileLimits, STACK},
-    scan::{ScanError, scan},
+    scan::{Form, ScanError, form, scan},
     session::{Session, Settings, describe_plugin},
     state::{HostState, define_host},
     wasi::define_stubs,
@@ -148,6 +149,17 @@ impl Host {
         Ok(self.0.fuelled.get_or_init(|| engine))
     }
 
+    /// The component in a file, not yet looked over: the file itself, or what a core module that says its interface becomes.
+    ///
+    /// # Errors
+    /// [`LoadError`] if the file is neither.
+    pub fn component<'a>(&self, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, LoadError> {
+        Ok(match form(bytes)? {
+            Form::Component => Cow::Borrowed(bytes),
+            Form::Module => Cow::Owned(self.0.compiler.encode(bytes)?),
+        })
+    }
+
     /// Makes a file's bytes a plugin: looks them over, compiles them unless that was done before, and asks the plugin what
     /// it is. `name` stands in messages until the plugin has said its own.
     ///
@@ -158,9 +170,10 @@ impl Host {
         let (facts, component) = match compiler.kept(engine, bytes)? {
             Some(kept) => kept,
             None => {
-                let scanned = scan(bytes, options.stub_wasi)?;
-                let component = compiler.compile_new(engine, bytes, &scanned, options.fuel)?;
-                (scanned.facts, component)
+                let component = self.component(bytes)?;
+                let facts = scan(&component, options.stub_wasi)?;
+                let component = compiler.compile(engine, bytes, &component, &facts, options.fuel)?;
+                (facts, component)
             }
         };
         let world = facts.check(options.stub_wasi)?;

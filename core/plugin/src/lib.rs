@@ -13,6 +13,7 @@
 //! |---|---|
 //! | files, network, clocks, threads | not there |
 //! | compilation | a scan of every function first, then a child process with limits of the system |
+//! | the interface of a core module | it is read in such a child process |
 //! | time | a deadline for every batch; instructions, where the node sets `fuel` |
 //! | memory, tables, stack, copied bytes, log, counters | [`Limits`] |
 //! | wrong answers | `answer` checks every one |
@@ -44,7 +45,7 @@ pub use describe::ConfigProblem;
 pub use failure::{Failure, FailureKind};
 pub use host::{Host, HostOptions, LoadError, LoadOptions, Plugin};
 pub use limits::{CompileLimits, Limits};
-pub use scan::{PACKAGE, ScanError, VERSION, component_of};
+pub use scan::{Facts, Form, PACKAGE, ScanError, VERSION, form, scan};
 pub use session::{Answer, Isolation, Prepared, Session, Settings};
 pub use state::Said;
 pub use text::printable;

@@ -1,9 +1,8 @@
 //! Looks a plugin over before anything compiles it: compilation is where neither deadline nor memory limit reaches.
 //!
-//! The bytes of a file enter, a [`Scanned`] leaves: a component whose every function has been validated, its world and
-//! what it imports. A core module that carries a component-type section is made a component first.
-
-use std::borrow::Cow;
+//! The bytes of a file enter [`form`], which says whether they are a component or a core module with an interface; the
+//! compiler's child process makes a component of the latter ([`encode`]). A component enters [`scan`], its [`Facts`]
+//! leave: every function has been validated, the world and the imports are known.
 
 use wasmparser::{
     ComponentExternalKind, Encoding, FuncValidatorAllocations, Operator, Parser, Payload, ValidPayload,
@@ -92,16 +91,16 @@ pub enum ScanError {
     Import(String),
 }
 
-/// A valid component.
-#[derive(Debug)]
-pub struct Scanned<'a> {
-    /// The component's bytes.
-    pub component: Cow<'a, [u8]>,
-    /// What it was found to be.
-    pub facts: Facts,
+/// What a file is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A component.
+    Component,
+    /// A core module that says its interface.
+    Module,
 }
 
-/// What a scan finds, beside that the component is valid.
+/// What there is to know of a valid component.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Facts {
     /// The instances that it imports.
@@ -123,23 +122,51 @@ fn features() -> WasmFeatures {
     features
 }
 
-/// Scans a file; `stub_wasi` allows imports of WASI.
+/// Tells what a file is made of.
 ///
 /// # Errors
-/// [`ScanError`] says what is wrong and what would be right.
-pub fn scan(bytes: &[u8], stub_wasi: bool) -> Result<Scanned<'_>, ScanError> {
+/// [`ScanError`] if it is no plugin.
+pub fn form(bytes: &[u8]) -> Result<Form, ScanError> {
     if bytes.len() > FILE_BYTES {
         return Err(limit("bytes of the file", bytes.len() as u64, FILE_BYTES as u64));
     }
-    let component = component_of(bytes)?;
-    let (imports, exports, functions) = validate(&component)?;
+    if !bytes.starts_with(b"\0asm") {
+        return Err(not_wasm(bytes));
+    }
+    if !Parser::is_core_wasm(bytes) {
+        return Ok(Form::Component);
+    }
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(|error| invalid(&error))? {
+            Payload::CustomSection(section) if section.name().starts_with("component-type") => {
+                return Ok(Form::Module);
+            }
+            _ => {}
+        }
+    }
+    Err(ScanError::PlainModule)
+}
+
+/// Makes a component of a core module that says its interface. Whoever wrote the interface can make this panic or use
+/// up the stack: only the compiler's child process calls it.
+pub(crate) fn encode(module: &[u8]) -> Result<Vec<u8>, String> {
+    let encoder = wit_component::ComponentEncoder::default().validate(false).module(module);
+    encoder.and_then(|mut encoder| encoder.encode()).map_err(|error| format!("{error:#}"))
+}
+
+/// Scans a component; `stub_wasi` allows imports of WASI.
+///
+/// # Errors
+/// [`ScanError`] says what is wrong and what would be right.
+pub fn scan(component: &[u8], stub_wasi: bool) -> Result<Facts, ScanError> {
+    let (imports, exports, functions) = validate(component)?;
     let facts = Facts { imports, exports, functions };
     facts.check(stub_wasi)?;
-    Ok(Scanned { component, facts })
+    Ok(facts)
 }
 
 impl Facts {
-    /// Whether the plugin has a world of this host's, and imports nothing else; `stub_wasi` allows WASI.
+    /// The plugin's world, if it is one of this host's and nothing else is imported; `stub_wasi` allows WASI.
     ///
     /// # Errors
     /// [`ScanError`].
@@ -148,17 +175,6 @@ impl Facts {
         check_imports(&self.imports, stub_wasi)?;
         Ok(world)
     }
-}
-
-/// The component in a file, not yet looked over: the file itself, or what a core module that says its interface becomes.
-///
-/// # Errors
-/// [`ScanError`] if the file is neither.
-pub fn component_of(bytes: &[u8]) -> Result<Cow<'_, [u8]>, ScanError> {
-    if !bytes.starts_with(b"\0asm") {
-        return Err(not_wasm(bytes));
-    }
-    Ok(if Parser::is_core_wasm(bytes) { Cow::Owned(encode(bytes)?) } else { Cow::Borrowed(bytes) })
 }
 
 fn not_wasm(bytes: &[u8]) -> ScanError {
@@ -176,23 +192,6 @@ fn limit(what: &'static str, found: u64, limit: u64) -> ScanError {
 
 fn invalid(error: &wasmparser::BinaryReaderError) -> ScanError {
     ScanError::Invalid { offset: error.offset() as u64, message: crate::text::printable(error.message()) }
-}
-
-/// Makes a component of a core module that says its interface.
-fn encode(module: &[u8]) -> Result<Vec<u8>, ScanError> {
-    let mut typed = false;
-    for payload in Parser::new(0).parse_all(module) {
-        if let Payload::CustomSection(section) = payload.map_err(|error| invalid(&error))? {
-            typed |= section.name().starts_with("component-type");
-        }
-    }
-    if !typed {
-        return Err(ScanError::PlainModule);
-    }
-    let failed =
-        |error: &dyn std::fmt::Display| ScanError::Encode(crate::text::printable(&format!("{error:#}")));
-    let encoder = wit_component::ComponentEncoder::default().validate(false).module(module);
-    encoder.and_then(|mut encoder| encoder.encode()).map_err(|error| failed(&error))
 }
 
 /// Names of imports and exports of the outer component, and how many functions there are.

@@ -1,33 +1,22 @@
 //! Invariants over generated and damaged files.
 
-use heddle_graph::{
-    config::{load_model_partial, load_partial},
-    graph::build,
-    render,
-    source::Sources,
-};
+use heddle_graph::render;
 use proptest::prelude::*;
 
-use crate::kinds::{EXPERIMENT, MODEL, MODEL_KINDS, PIPELINE_KINDS, experiment, files, model, pipeline};
+use crate::{
+    fuzz_config::check,
+    kinds::{EXPERIMENT, MODEL, experiment, files, model, pipeline},
+    seeds,
+};
 
-/// Every stage and the renderer on a text; panics are the only failure.
-fn survive(text: &[u8], overrides: &[String]) {
-    let loader = files().with("experiments/x.toml", text);
-    let mut sources = Sources::new();
-    let (experiment, problems) = load_partial("experiments/x.toml", &loader, overrides, &mut sources);
-    let mut all: Vec<_> = problems.into_iter().collect();
-    if let Some(experiment) = experiment {
-        all.extend(build(&experiment, PIPELINE_KINDS, &(), &loader).err());
-        all.extend(
-            experiment.graphs.iter().filter_map(|graph| build(graph, MODEL_KINDS, &(), &loader).err()),
-        );
-    }
-    let (model, problems) = load_model_partial("experiments/x.toml", &loader, overrides, &mut sources);
-    all.extend(problems);
-    all.extend(model.and_then(|model| build(&model, MODEL_KINDS, &(), &loader).err()));
-    for problems in &all {
-        render(problems, &sources, false);
-    }
+/// Every stage and the renderer on a text; see the fuzz target for what may not happen.
+fn survive(text: &[u8], override_text: &str) {
+    check(&[text, b"\0", override_text.as_bytes()].concat());
+}
+
+#[test]
+fn seeds_of_config() {
+    seeds::replay("config", check);
 }
 
 /// The tables of a file, each from its header to the next.
@@ -83,12 +72,12 @@ proptest! {
 
     #[test]
     fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        survive(&bytes, &[]);
+        survive(&bytes, "");
     }
 
     #[test]
     fn toml_like_text_is_survived(text in "([a-z.${}\"'\\[\\]=,# \n0-9é-]{0,12}|nodes|kind|params|graph|extends|in = |schema = 1\n|\\[nodes.a\\]\n|\"\\$\\{params.a\\}\"){0,20}") {
-        survive(text.as_bytes(), &[]);
+        survive(text.as_bytes(), "");
     }
 
     #[test]
@@ -102,11 +91,11 @@ proptest! {
             let end = (start + length).min(bytes.len());
             bytes.splice(start..end, insert.bytes());
         }
-        survive(&bytes, &[]);
+        survive(&bytes, "");
     }
 
     #[test]
     fn any_override_is_survived(text in "\\PC{0,40}|(nodes|params|graphs|run|seed|extends|stage1|[.=\"'{}\\[\\]0-9]){0,8}") {
-        survive(EXPERIMENT.as_bytes(), &[text]);
+        survive(EXPERIMENT.as_bytes(), &text);
     }
 }

@@ -224,20 +224,37 @@ fn case_36_poisoned_code_is_refused_and_compiled_anew() {
     let (folder, bytes) = (aot("poisoned"), Guest::default().bytes());
     let host = host(folder.clone(), CompileLimits::default());
     host.load("guest", &bytes, LoadOptions::default()).unwrap();
-    let file = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
-    let good = std::fs::read(&file).unwrap();
-    for place in [0, 20, 48, 100, good.len() / 2, good.len() - 1] {
-        let mut bad = good.clone();
-        bad[place] ^= 4;
-        std::fs::write(&file, &bad).unwrap();
-        host.load("guest", &bytes, LoadOptions::default()).unwrap();
-        assert_eq!(std::fs::read(&file).unwrap(), good, "byte {place}");
+    // The component that the core module became, and its code.
+    let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 2, "{files:?}");
+    for file in files {
+        let good = std::fs::read(&file).unwrap();
+        for place in [0, 20, 48, 100, good.len() / 2, good.len() - 1] {
+            let mut bad = good.clone();
+            bad[place] ^= 4;
+            std::fs::write(&file, &bad).unwrap();
+            host.load("guest", &bytes, LoadOptions::default()).unwrap();
+            assert_eq!(std::fs::read(&file).unwrap(), good, "byte {place}");
+        }
     }
     // A folder that others may write to is not used at all.
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
     let error = host.load("guest", &bytes, LoadOptions::default()).unwrap_err().to_string();
     assert!(error.ends_with("is open to others (mode 777); `chmod 700` it"), "{error}");
+}
+
+/// Two packages that need each other: reading such an interface never ends, and takes a stack with it that is not ours.
+#[test]
+fn an_interface_of_packages_that_need_each_other_is_refused() {
+    let mut bytes = Guest::default().bytes();
+    let (from, to) = (b"heddle:plugin/filter@0.1.0", b"heddle:plugin/filter@5.1.0");
+    let places: Vec<usize> =
+        (0..bytes.len() - from.len()).filter(|at| bytes[*at..].starts_with(from)).collect();
+    assert!(!places.is_empty());
+    places.iter().for_each(|at| bytes[*at..at + to.len()].copy_from_slice(to));
+    let error = HOST.load("guest", &bytes, LoadOptions::default()).unwrap_err().to_string();
+    insta::assert_snapshot!(error);
 }
 
 #[test]

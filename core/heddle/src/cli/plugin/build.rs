@@ -87,7 +87,7 @@ fn language_of(dir: &Path) -> Result<PluginLanguage, Failure> {
 /// Writes what a tool made as a component.
 fn make_component(made: &Path, component: &Path) -> Result<(), Failure> {
     let bytes = fs::read(made).map_err(Failure::io(format!("reading {}", made.display())))?;
-    let bytes = heddle_plugin::component_of(&bytes)
+    let bytes = plugins::component(&bytes)
         .map_err(|error| Failure::Other(format!("what was built is no plugin: {error}")))?;
     fs::write(component, bytes).map_err(Failure::io("writing the component"))
 }
