@@ -160,6 +160,56 @@ fn a_shard_that_is_no_tar_is_named() {
     assert!(ended.stderr.contains("train-0000.tar"), "{ended}");
 }
 
+/// A ustar archive of plain files.
+fn tar_of(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in members {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        // Written by hand: the builder refuses the unsafe names that are tested here.
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_cksum();
+        builder.append(&header, *content).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+#[test]
+fn shards_without_a_usable_record_are_told_apart() {
+    let said = |bytes: &[u8]| {
+        let dir = with_shards(|_| bytes.to_vec());
+        let ended = dir.heddle(&["run", TINY, "pairs", "-S", "nodes.pairs.max-bad=0"]);
+        assert_eq!(ended.code, Some(1), "{ended}");
+        error(&ended)
+    };
+    let told = [
+        ("an empty file", said(&[])),
+        ("an empty archive", said(&tar_of(&[]))),
+        ("no picture", said(&tar_of(&[("a.txt", b"a cat"), ("a.json", b"{}")]))),
+        ("a name that climbs", said(&tar_of(&[("../a.png", b"x")]))),
+        ("an absolute name", said(&tar_of(&[("/a.png", b"x")]))),
+        ("invalid JSON", said(&tar_of(&[("a.png", b"x"), ("a.json", b"{\n  \"en\": oops}")]))),
+        ("a key that comes twice", said(&tar_of(&[("a.png", b"x"), ("b.png", b"x"), ("a.png", b"y")]))),
+    ];
+    let lines: Vec<String> = told.iter().map(|(what, said)| format!("{what}:\n{said}")).collect();
+    insta::assert_snapshot!(lines.join("\n\n"));
+}
+
+/// A picture that claims 60,000 x 60,000 pixels is dropped like any that does not decode.
+#[test]
+fn a_picture_that_claims_to_be_huge_is_dropped() {
+    let bomb = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xea\x60\0\0\xea\x60\x08\x06\0\0\0\x80\xd2\x75\x42";
+    let dir = Dir::empty();
+    dir.write("a.tar", tar_of(&[("bomb.png", bomb), ("bomb.txt", b"boom")]));
+    dir.write(
+        "x.toml",
+        "schema = 1\n[nodes.s]\nkind = \"data.webdataset\"\nshards = \"a.tar\"\n\
+         [nodes.x]\nkind = \"data.decode\"\nin = \"s\"\n",
+    );
+    let ended = dir.done(&["run", "x.toml"]);
+    assert!(ended.stderr.contains("note  x: 0 of 1 records stay"), "{ended}");
+}
+
 /// A shard that changes between two runs is another input.
 #[test]
 fn a_changed_shard_is_read_again() {

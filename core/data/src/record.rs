@@ -187,7 +187,7 @@ pub fn content_digest(parts: &BTreeMap<String, Part>) -> Digest {
 
 /// Something that was left out of a data set, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{shard}: {member}: {reason}")]
+#[error("{shard}: {}{reason}", before_reason(.member))]
 pub struct Skipped {
     /// File name of the shard.
     pub shard: String,
@@ -197,6 +197,11 @@ pub struct Skipped {
     pub member: String,
     /// What is wrong with it.
     pub reason: SkipReason,
+}
+
+/// The member's name, where there is one: a file that is no archive has none.
+fn before_reason(member: &str) -> String {
+    if member.is_empty() { String::new() } else { format!("{member}: ") }
 }
 
 /// Why a member or a record was skipped.
