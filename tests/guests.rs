@@ -60,7 +60,11 @@ fn new_writes_what_the_templates_hold() {
         };
         let wit = if language == "rust" { "wit/0.1/plugin.wit" } else { "wit/plugin.wit" };
         for (source, name) in beside.into_iter().chain([("wit/0.1/plugin.wit".to_owned(), wit.to_owned())]) {
-            assert_eq!(fs::read(plugins.join(source)).unwrap(), fs::read(written.join(&name)).unwrap(), "{name}");
+            assert_eq!(
+                fs::read(plugins.join(source)).unwrap(),
+                fs::read(written.join(&name)).unwrap(),
+                "{name}"
+            );
             expected.insert(name);
         }
         assert_eq!(files_in(&written), expected, "{language}");
@@ -294,10 +298,18 @@ fn python_from_new_to_bench() {
     done_in(&folder, "componentize-py", &words);
     runs_on_stubs(&dir, &name);
     // An exception is told with its place.
-    dir.edit(&format!("{name}/app.py"), "return bytes(map(", "raise ValueError(\"odd\")\n        return bytes(map(");
+    dir.edit(
+        &format!("{name}/app.py"),
+        "return bytes(map(",
+        "raise ValueError(\"odd\")\n        return bytes(map(",
+    );
     assert_eq!(with_tools(dir.path(), &["plugin", "build", &name]).code, Some(0));
-    let ended = dir.heddle(&["plugin", "test", &format!("{name}/{name}.wasm"), &format!("{name}/cases.jsonl")]);
-    assert!(ended.stderr.contains("it failed: ValueError: odd") && ended.stderr.contains("app.py:"), "{ended}");
+    let ended =
+        dir.heddle(&["plugin", "test", &format!("{name}/{name}.wasm"), &format!("{name}/cases.jsonl")]);
+    assert!(
+        ended.stderr.contains("it failed: ValueError: odd") && ended.stderr.contains("app.py:"),
+        "{ended}"
+    );
 }
 
 #[test]
@@ -311,8 +323,12 @@ fn js_from_new_to_bench() {
     runs_on_stubs(&dir, &name);
     dir.edit(&format!("{name}/plugin.js"), "return verdicts;", "throw new TypeError(\"odd\");");
     assert_eq!(with_tools(dir.path(), &["plugin", "build", &name]).code, Some(0));
-    let ended = dir.heddle(&["plugin", "test", &format!("{name}/{name}.wasm"), &format!("{name}/cases.jsonl")]);
-    assert!(ended.stderr.contains("it failed: TypeError: odd") && ended.stderr.contains("plugin.js"), "{ended}");
+    let ended =
+        dir.heddle(&["plugin", "test", &format!("{name}/{name}.wasm"), &format!("{name}/cases.jsonl")]);
+    assert!(
+        ended.stderr.contains("it failed: TypeError: odd") && ended.stderr.contains("plugin.js"),
+        "{ended}"
+    );
 }
 
 fn done_in(folder: &Path, tool: &str, words: &[&str]) {

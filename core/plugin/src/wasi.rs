@@ -37,7 +37,7 @@ pub(crate) fn define_stubs(
             }
             "wasi:clocks/wall-clock" => {
                 for name in ["now", "resolution"] {
-                    answer(&mut instance, name, || {
+                    answer(&mut instance, name, move || {
                         let field = |name: &str, value| (name.to_owned(), value);
                         Val::Record(vec![
                             field("seconds", Val::U64(u64::from(name == "resolution"))),
