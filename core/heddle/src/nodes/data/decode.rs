@@ -33,7 +33,7 @@ impl Kind<dyn Node, Models> for Decode {
     fn spec(&self) -> KindSpec {
         KindSpec {
             name: "data.decode",
-            version: 1,
+            version: 2,
             summary: "drops images that do not decode; finds sizes and perceptual hashes",
             details: "Decodes every image on all threads. Records that stay get `width`, `height` and the column `phash`: 64 \
                       bits, the median hash of the low frequencies of a cosine transform; transparent pixels count as \
