@@ -19,6 +19,8 @@ mod cleaning;
 mod faults;
 /// `graph`: drawings.
 mod graph;
+/// `plugin new`, `build` and `bench`, and plugins in all languages.
+mod guests;
 /// `init`: what it writes can be checked and run.
 mod init;
 /// `check` on wrong files: every file under `invalid/` and what is said about it.

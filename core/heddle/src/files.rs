@@ -43,11 +43,12 @@ pub fn embedded_packed(path: &str) -> Option<&'static [u8]> {
     embedded(path).flatten().map(|file| file.stored)
 }
 
-/// The example plugins, built from `plugins/examples` by `scripts/plugins-build.sh`.
+/// The example plugins, built from `plugins/examples` and `plugins/templates/c` by `scripts/plugins-build.sh`.
 static PLUGIN_FILES: &[Embedded] = plugins![
     "boilerplate.wasm",
     "caption-length.wasm",
     "caption-quality.wasm",
+    "caption-rule.wasm",
     "caption-statistics.wasm",
     "gibberish.wasm",
     "image-shape.wasm",

@@ -1,11 +1,11 @@
 //! A WASI that is not there, for languages whose runtime asks for one.
 //!
-//! Environment and arguments are empty, random numbers come from the node's seed, clocks stand still. Everything else
-//! ends the plugin with the name of what it called.
+//! Environment and arguments are empty, there are no folders, random numbers come from the node's seed, clocks stand still.
+//! Everything else ends the plugin with the name of what it called.
 
 use wasmtime::{
     StoreContextMut,
-    component::{Component, Linker, LinkerInstance},
+    component::{Component, Linker, LinkerInstance, Val},
 };
 
 use crate::state::HostState;
@@ -35,10 +35,37 @@ pub(crate) fn define_stubs(
                 instance.func_wrap("now", |_: StoreContextMut<'_, HostState>, (): ()| Ok((0_u64,)))?;
                 instance.func_wrap("resolution", |_: StoreContextMut<'_, HostState>, (): ()| Ok((1_u64,)))?;
             }
+            "wasi:clocks/wall-clock" => {
+                for name in ["now", "resolution"] {
+                    answer(&mut instance, name, move || {
+                        let field = |name: &str, value| (name.to_owned(), value);
+                        Val::Record(vec![
+                            field("seconds", Val::U64(u64::from(name == "resolution"))),
+                            field("nanoseconds", Val::U32(0)),
+                        ])
+                    })?;
+                }
+            }
+            "wasi:filesystem/preopens" => {
+                answer(&mut instance, "get-directories", || Val::List(Vec::new()))?;
+            }
             _ => {}
         }
     }
     linker.define_unknown_imports_as_traps(component)
+}
+
+/// A function without parameters that gives the same every time. Its value is checked against the type that the plugin
+/// imports it with, which may name a resource that is not there.
+fn answer(
+    instance: &mut LinkerInstance<'_, HostState>,
+    name: &str,
+    value: impl Fn() -> Val + Send + Sync + 'static,
+) -> wasmtime::Result<()> {
+    instance.func_new(name, move |_, _, _, results| {
+        results.iter_mut().for_each(|result| *result = value());
+        Ok(())
+    })
 }
 
 fn environment(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {

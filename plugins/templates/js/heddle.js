@@ -57,6 +57,19 @@ export function dataError(message) {
   return { tag: "data", val: message };
 }
 
+/** The function, but what it throws that is no error of the interface becomes one; else it would be a bare trap. */
+export function reported(call) {
+  return (...args) => {
+    try {
+      return call(...args);
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      const place = error.stack?.trim().split("\n")[0].trim() ?? "";
+      throw { tag: "failed", val: `${error.name}: ${error.message} (${place})` };
+    }
+  };
+}
+
 /** A line in the run's log; `level` is debug, info, warn or error. */
 export function log(message, level = "info") {
   logLine(level, String(message));

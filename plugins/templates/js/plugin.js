@@ -1,6 +1,6 @@
 // Drops records whose captions are too short or in other languages.
 
-import { coded, configError, texts } from "./heddle.js";
+import { coded, configError, reported, texts } from "./heddle.js";
 import schema from "./schema.js";
 
 const reasons = [
@@ -70,19 +70,19 @@ export const lifecycle = {
     };
   },
 
-  open(config, seed) {
+  open: reported((config, seed) => {
     rule = new Rule(JSON.parse(config));
-  },
+  }),
 };
 
 /** The verdicts. */
 export const filter = {
-  apply(batch) {
+  apply: reported((batch) => {
     const captions = texts(batch, "captions"), languages = coded(batch, "captions.language");
     const verdicts = new Uint8Array(batch.rows);
     for (let row = 0; row < batch.rows; row++) {
       verdicts[row] = rule.verdict(captions.cell(row), languages.cell(row));
     }
     return verdicts;
-  },
+  }),
 };

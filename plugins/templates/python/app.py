@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from heddle import ColumnSpec, ColumnType, Description, DropReason, State, coded, config_error, texts
+from heddle import ColumnSpec, ColumnType, Description, DropReason, State, coded, config_error, reported, texts
 
 # What stands here runs when the plugin is built: files can be read, and what is computed is kept.
 SCHEMA = Path(__file__).with_name("config.schema.json").read_text()
@@ -75,6 +75,7 @@ class Lifecycle:
             max_batch=None,
         )
 
+    @reported
     def open(self, config, seed):
         global rule
         rule = Rule(json.loads(config))
@@ -83,5 +84,6 @@ class Lifecycle:
 class Filter:
     """The verdicts."""
 
+    @reported
     def apply(self, b):
         return bytes(map(rule.verdict, texts(b, "captions"), coded(b, "captions.language")))

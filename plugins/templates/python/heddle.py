@@ -7,6 +7,7 @@ What a runtime usually has is not there: no files, clock, network or threads. `p
 and the `logging` module, which asks for the time, end the plugin.
 """
 
+import functools
 import io
 import sys
 from itertools import pairwise
@@ -45,6 +46,25 @@ def config_error(path, message):
 def data_error(message):
     """To raise in `apply`: these records cannot be used."""
     return Err(types.Error_Data(message))
+
+
+def reported(function):
+    """What a function raises that is no error of the interface becomes one, with its place; else it would be a bare trap."""
+
+    @functools.wraps(function)
+    def call(*arguments, **named):
+        try:
+            return function(*arguments, **named)
+        except Err:
+            raise
+        except Exception as error:
+            place = error.__traceback__
+            while place.tb_next:
+                place = place.tb_next
+            at = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}"
+            raise Err(types.Error_Failed(f"{type(error).__name__}: {error} ({at})")) from None
+
+    return call
 
 
 def log(message, level=host.Level.INFO):

@@ -116,10 +116,18 @@ impl Guest {
 }
 
 /// Adds the section that names the world.
-pub fn with_interface(mut module: Vec<u8>, world: &str) -> Vec<u8> {
+pub fn with_interface(module: Vec<u8>, world: &str) -> Vec<u8> {
+    with_packages(module, &[], world)
+}
+
+/// Adds the section that names a world of the last of these packages, which know the interface's own.
+pub fn with_packages(mut module: Vec<u8>, packages: &[&str], world: &str) -> Vec<u8> {
     let mut resolve = wit_parser::Resolve::default();
     let text = include_str!("../../../../plugins/wit/0.1/plugin.wit");
-    let package = resolve.push_str("plugin.wit", text).unwrap();
+    let mut package = resolve.push_str("plugin.wit", text).unwrap();
+    for text in packages {
+        package = resolve.push_str("more.wit", text).unwrap();
+    }
     let world = resolve.select_world(&[package], Some(world)).unwrap();
     wit_component::embed_component_metadata(
         &mut module,

@@ -3,7 +3,7 @@
 use heddle_plugin::{Isolation, Level, LoadOptions, State, World};
 use serde_json::json;
 
-use crate::wat::{Guest, HOST, RESULT, aot, batch, host, load, open, settings};
+use crate::wat::{Guest, HOST, RESULT, aot, batch, host, load, open, settings, with_packages};
 
 /// Drops a record whose text is longer than two bytes; reads the column as the interface lays it out.
 fn length_filter() -> Guest {
@@ -132,4 +132,70 @@ fn compiled_code_is_kept_and_the_compiler_is_not_asked_again() {
     two.load("guest", &bytes, LoadOptions::default()).unwrap();
     assert!(two.load("guest", &length_filter().bytes(), LoadOptions::default()).is_err());
     assert_eq!(files(), 1);
+}
+
+/// WASI as a runtime of a script language imports it, with a resource among the types.
+const WASI: [&str; 3] = [
+    "package wasi:clocks@0.2.9;
+     interface wall-clock { record datetime { seconds: u64, nanoseconds: u32 } now: func() -> datetime; }
+     interface monotonic-clock { now: func() -> u64; sleep: func(); }",
+    "package wasi:filesystem@0.2.9;
+     interface types { resource descriptor { sync: func(); } }
+     interface preopens { use types.{descriptor}; get-directories: func() -> list<tuple<descriptor, string>>; }",
+    "package test:guest;
+     world guest {
+       include heddle:plugin/filter-plugin@0.1.0;
+       import wasi:clocks/wall-clock@0.2.9; import wasi:clocks/monotonic-clock@0.2.9;
+       import wasi:filesystem/preopens@0.2.9;
+     }",
+];
+
+/// A guest that calls WASI in `apply`.
+fn wasi_guest(apply: &str) -> Vec<u8> {
+    let guest = Guest {
+        top: r#"
+          (import "wasi:clocks/wall-clock@0.2.9" "now" (func $wall (param i32)))
+          (import "wasi:clocks/monotonic-clock@0.2.9" "now" (func $now (result i64)))
+          (import "wasi:clocks/monotonic-clock@0.2.9" "sleep" (func $sleep))
+          (import "wasi:filesystem/preopens@0.2.9" "get-directories" (func $folders (param i32)))"#
+            .into(),
+        apply: apply.into(),
+        ..Guest::default()
+    };
+    with_packages(wat::parse_str(guest.text()).unwrap(), &WASI, "guest")
+}
+
+#[test]
+fn a_stubbed_wasi_has_clocks_that_stand_and_no_folders() {
+    // Each answer is written over a byte that is not 0; a verdict that is not 0 would be a drop or a wrong answer.
+    let guest = wasi_guest(&format!(
+        "(i64.store (i32.const 40000) (i64.const -1)) (call $wall (i32.const 40000))
+         (i64.store (i32.const 40016) (i64.const -1)) (call $folders (i32.const 40016))
+         (i32.store8 (i32.const 40100) (i32.or
+           (i32.wrap_i64 (i64.or (i64.load (i32.const 40000)) (call $now))) (i32.load offset=4 (i32.const 40016))))
+         (i32.store8 (i32.const {RESULT}) (i32.const 0)) (i32.store offset=4 (i32.const {RESULT}) (i32.const 40100))
+         (i32.store offset=8 (i32.const {RESULT}) (local.get $rows)) (i32.const {RESULT})"
+    ));
+    let plugin = HOST.load("wasi", &guest, LoadOptions { stub_wasi: true, fuel: false }).unwrap();
+    assert_eq!(plugin.open(settings()).unwrap().filter(&batch(0, &[Some("a")])).unwrap().value, [0]);
+    let refused = HOST.load("wasi", &guest, LoadOptions::default()).unwrap_err().to_string();
+    assert!(refused.contains("it imports `wasi:"), "{refused}");
+}
+
+#[test]
+fn the_rest_of_a_stubbed_wasi_ends_the_plugin_by_name() {
+    let guest = wasi_guest("(call $sleep) (unreachable)");
+    let plugin = HOST.load("wasi", &guest, LoadOptions { stub_wasi: true, fuel: false }).unwrap();
+    let failure = plugin.open(settings()).unwrap().filter(&batch(0, &[Some("a")])).unwrap_err().to_string();
+    assert!(failure.contains("wasi:clocks/monotonic-clock@0.2.9#sleep"), "{failure}");
+}
+
+#[test]
+fn preparing_and_calling_are_what_one_call_does() {
+    let session = load(&length_filter()).open(settings()).unwrap();
+    let prepared = session.prepare(&batch(0, &[Some("a"), Some("abc")])).unwrap();
+    session.exercise(&prepared).unwrap();
+    assert!(session.memory() >= 2 << 16, "{} bytes", session.memory());
+    let lacking = heddle_plugin::Batch { index: 0, rows: 1, columns: Vec::new() };
+    assert!(session.prepare(&lacking).is_err());
 }
