@@ -284,8 +284,7 @@ fn rust_from_new_to_bench() {
 #[ignore = "needs clang and wasi-libc; scripts/guests-check.sh runs it"]
 fn c_from_new_to_bench() {
     let (dir, name) = from_new_to_bench("c");
-    // A guest that does not free its batches needs 100 bytes and more for every caption: half a million end in less than
-    // the least memory that it could do with.
+    // A guest that does not free its batches loses 100 bytes and more for every record: 10 MB a round.
     let file = format!("{name}/{name}.wasm");
     let report = dir.done(&["plugin", "bench", &file, "--records", "100000", "--json"]).json();
     assert!(report["instance_bytes"].as_u64().unwrap() < 4 << 20, "{report}");
