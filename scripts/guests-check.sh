@@ -28,7 +28,8 @@ if [[ ${CI-} == true ]]; then
   has jco || ! has npm || npm install --prefix "$tools" --no-fund --no-audit @bytecodealliance/jco >"$tools/npm.log" 2>&1 || true
 fi
 
-cargo test --quiet --locked -p heddle --test cli --no-run
+# As the whole workspace, so that what `cargo test --workspace` built serves here.
+cargo test --quiet --locked --workspace --test cli --no-run
 
 # The target's library, where it has to be built, is that of scripts/plugins-build.sh: the same flags, the same folder.
 src=$(/usr/bin/rustc --print sysroot 2>/dev/null || rustc --print sysroot)/lib/rustlib/src
@@ -38,7 +39,7 @@ export GUESTS_RUSTFLAGS="--remap-path-prefix=$root=/heddle --remap-path-prefix=$
 failed=0
 check() {
   local language=$1 start=$SECONDS log=$tools/$1.log
-  if cargo test --quiet --locked -p heddle --test cli -- \
+  if cargo test --quiet --locked --workspace --test cli -- \
     --ignored --exact --nocapture "guests::${language}_from_new_to_bench" >"$log" 2>&1 && grep -q "^$language: " "$log"; then
     grep "^$language: " "$log" | sed "s/\$/ ($((SECONDS - start)) s)/"
   else

@@ -17,15 +17,15 @@ const LANGUAGES: [&str; 4] = ["rust", "c", "python", "js"];
 
 /// The files below a folder, as paths relative to it.
 fn files_in(folder: &Path) -> BTreeSet<String> {
-    walkdir(folder, "").into_iter().collect()
+    files_below(folder, "").into_iter().collect()
 }
 
-fn walkdir(root: &Path, below: &str) -> Vec<String> {
+fn files_below(root: &Path, below: &str) -> Vec<String> {
     let mut files = Vec::new();
     for entry in fs::read_dir(root.join(below)).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let name = if below.is_empty() { name } else { format!("{below}/{name}") };
-        if root.join(&name).is_dir() { files.extend(walkdir(root, &name)) } else { files.push(name) }
+        if root.join(&name).is_dir() { files.extend(files_below(root, &name)) } else { files.push(name) }
     }
     files
 }
@@ -55,7 +55,7 @@ fn new_writes_what_the_templates_hold() {
             expected.insert(name);
         }
         let beside = match language {
-            "rust" => walkdir(&plugins, "sdk").into_iter().map(|file| (file.clone(), file)).collect(),
+            "rust" => files_below(&plugins, "sdk").into_iter().map(|file| (file.clone(), file)).collect(),
             _ => Vec::new(),
         };
         let wit = if language == "rust" { "wit/0.1/plugin.wit" } else { "wit/plugin.wit" };
@@ -247,8 +247,11 @@ fn with_tools(dir: &Path, arguments: &[&str]) -> Ended {
     Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// New, build, check, test, bench; gives the folder and where the plugin lies in it.
-#[expect(clippy::print_stdout, reason = "the script shows it")]
+/// New, build, check, test, bench, and a line for the script; gives the folder and where the plugin lies in it.
+#[expect(
+    clippy::print_stdout,
+    reason = "with `--nocapture`, which is how the script calls, the result is seen"
+)]
 fn from_new_to_bench(language: &str) -> (Dir, String) {
     let dir = Dir::empty();
     let name = format!("tried-{language}");
@@ -262,7 +265,6 @@ fn from_new_to_bench(language: &str) -> (Dir, String) {
     passes_cases(&dir, &["plugin", "test", &file, &format!("{name}/cases.jsonl")]);
     let report = dir.done(&["plugin", "bench", &file, "--records", "2000", "--json"]);
     sane(&report.json(), 2000);
-    // Shown by `cargo test -- --nocapture`, which is how the script calls.
     println!("{language}: {} bytes, {}", report.json()["bytes"], built.stdout.trim());
     (dir, name)
 }
@@ -282,8 +284,7 @@ fn rust_from_new_to_bench() {
 #[ignore = "needs clang and wasi-libc; scripts/guests-check.sh runs it"]
 fn c_from_new_to_bench() {
     let (dir, name) = from_new_to_bench("c");
-    // A guest that does not free its batches needs 100 bytes and more for every caption: half a million end in less than
-    // the least memory that it could do with.
+    // A guest that does not free its batches loses 100 bytes and more for every record: 10 MB a round.
     let file = format!("{name}/{name}.wasm");
     let report = dir.done(&["plugin", "bench", &file, "--records", "100000", "--json"]).json();
     assert!(report["instance_bytes"].as_u64().unwrap() < 4 << 20, "{report}");

@@ -158,6 +158,7 @@ impl Maker {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use arrow_array::{Array, cast::AsArray};
 
