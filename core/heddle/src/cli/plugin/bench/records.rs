@@ -158,7 +158,6 @@ impl Maker {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use arrow_array::{Array, cast::AsArray};
 
