@@ -5,7 +5,7 @@
 //!
 //! | figure | of |
 //! |---|---|
-//! | `call` | `Session::filter` on Arrow columns: lowering, the guest, the answer's checks; against the rule on the same columns |
+//! | `call` | `Session::prepare` and `filter` on Arrow columns: lowering, the guest, the answer's checks; against the rule on the same columns |
 //! | `stage` | the same with the columns built from rows first; against the rule on rows |
 //! | `warm start` | loading compiled code from the cache and instantiating; the limit is 5 ms |
 //!
@@ -133,7 +133,11 @@ fn sandboxed(session: &Session, rows: &[Row]) -> (f64, f64, usize) {
         let batch = Batch { index: index as u64, rows: rows.len(), columns: columns(rows) };
         building += start.elapsed();
         let start = Instant::now();
-        let verdicts = session.filter(&batch).expect("the plugin answers").value;
+        let verdicts = session
+            .prepare(&batch)
+            .and_then(|batch| session.filter(&batch))
+            .expect("the plugin answers")
+            .value;
         calls += start.elapsed();
         kept += verdicts.iter().filter(|verdict| **verdict == 0).count();
     }

@@ -43,7 +43,7 @@ pub enum PluginError {
     },
 }
 
-type Loaded = HashMap<([u8; 32], bool, bool), Plugin>;
+type Loaded = HashMap<([u8; 32], LoadOptions), Plugin>;
 
 /// Loads a plugin; one that this process has loaded already is given again.
 ///
@@ -52,7 +52,7 @@ type Loaded = HashMap<([u8; 32], bool, bool), Plugin>;
 pub fn load(path: &str, options: LoadOptions) -> Result<Plugin, PluginError> {
     static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
     let bytes = files::read(path).map_err(|reason| PluginError::Read { path: path.to_owned(), reason })?;
-    let key = (*blake3::hash(&bytes).as_bytes(), options.stub_wasi, options.fuel);
+    let key = (*blake3::hash(&bytes).as_bytes(), options);
     // Held while it is loaded: two nodes with one plugin compile it once. A panic leaves the map whole.
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     let loaded = loaded.get_or_insert_default();
@@ -95,8 +95,7 @@ fn make_host(aot: PathBuf) -> Result<Host, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let compiler = CompilerCommand { program, arguments: vec![COMPILER_ARGUMENT.to_owned()] };
     let compile = CompileLimits::default();
-    Host::new(HostOptions { aot, compiler, compile, describe: Limits::default() })
-        .map_err(|error| error.to_string())
+    Ok(Host::new(HostOptions { aot, compiler, compile, describe: Limits::default() }))
 }
 
 fn folder() -> PathBuf {

@@ -26,7 +26,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use wasmtime::{Engine, component::Component};
 
 use crate::{
-    CompileLimits,
+    CompileLimits, Limits,
     host::{LoadError, engine},
     scan::{Facts, ScanError, encode},
     text::printable,
@@ -241,7 +241,7 @@ pub fn compiler_main() -> ExitCode {
             encode(&bytes)?
         } else {
             let fuel = header[0] == Job::CompileWithFuel as u8;
-            let engine = engine(fuel).map_err(|error| format!("{error:#}"))?;
+            let engine = engine(fuel, Limits::default().stack).map_err(|error| format!("{error:#}"))?;
             engine.precompile_component(&bytes).map_err(|error| format!("{error:#}"))?
         };
         io::stdout().write_all(&made).map_err(|error| error.to_string())

@@ -53,8 +53,11 @@ pub enum FailureKind {
         then: String,
     },
     /// Calls within calls.
-    #[error("its stack is full: calls within calls, {} KiB of them", crate::limits::STACK >> 10)]
-    Stack,
+    #[error("its stack is full: calls within calls, {} KiB of them (`limits.stack-kib`)", .limit >> 10)]
+    Stack {
+        /// Bytes of it.
+        limit: usize,
+    },
     /// It answered with too much.
     #[error("its answer is more than {limit} bytes (`limits.copy-out-mib`)")]
     CopyOut {

@@ -2,8 +2,9 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -18,7 +19,7 @@ use crate::{
     compile::{CompileError, Compiler, CompilerCommand},
     describe::{self, ConfigProblem},
     failure::Failure,
-    limits::{CompileLimits, STACK},
+    limits::CompileLimits,
     scan::{Form, ScanError, form, scan},
     session::{Session, Settings, describe_plugin},
     state::{HostState, define_host},
@@ -42,12 +43,20 @@ pub struct HostOptions {
 }
 
 /// How a file is made a plugin.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LoadOptions {
     /// Imports of WASI are allowed and lead nowhere.
     pub stub_wasi: bool,
     /// Instructions are counted.
     pub fuel: bool,
+    /// Bytes of its stack; see [`Limits::stack`].
+    pub stack: usize,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { stub_wasi: false, fuel: false, stack: Limits::default().stack }
+    }
 }
 
 /// A file that is no usable plugin.
@@ -78,15 +87,14 @@ pub enum LoadError {
 pub struct Host(Arc<Inner>);
 
 struct Inner {
-    plain: Engine,
-    /// Counts instructions; made when a node wants that.
-    fuelled: OnceLock<Engine>,
+    /// By whether they count instructions, and bytes of stack; made when a plugin wants one.
+    engines: Mutex<BTreeMap<(bool, usize), Engine>>,
     compiler: Compiler,
     describe: Limits,
 }
 
 /// An engine that gives equal bits everywhere. Wants nothing from the system but memory.
-pub(crate) fn engine(fuel: bool) -> wasmtime::Result<Engine> {
+pub(crate) fn engine(fuel: bool, stack: usize) -> wasmtime::Result<Engine> {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
@@ -99,7 +107,7 @@ pub(crate) fn engine(fuel: bool) -> wasmtime::Result<Engine> {
         // Calls between the modules of one component go through code that sees the memories of both; no plugin's own
         // module may have two (see `scan`).
         .wasm_multi_memory(true)
-        .max_wasm_stack(STACK);
+        .max_wasm_stack(stack.min(Limits::MOST_STACK));
     Engine::new(&config)
 }
 
@@ -115,38 +123,31 @@ fn tick(engine: EngineWeak) -> std::io::Result<()> {
     std::thread::Builder::new().name("plugin epochs".into()).spawn(ticking).map(drop)
 }
 
-fn ticking_engine(fuel: bool) -> Result<Engine, LoadError> {
+fn ticking_engine(fuel: bool, stack: usize) -> Result<Engine, LoadError> {
     let failed = |error: &dyn std::fmt::Display| LoadError::Engine(error.to_string());
-    let engine = engine(fuel).map_err(|error| failed(&error))?;
+    let engine = engine(fuel, stack).map_err(|error| failed(&error))?;
     tick(engine.weak()).map_err(|error| failed(&error))?;
     Ok(engine)
 }
 
 impl Host {
     /// A host.
-    ///
-    /// # Errors
-    /// [`LoadError::Engine`] if the system gives no thread or memory.
-    pub fn new(options: HostOptions) -> Result<Self, LoadError> {
+    pub fn new(options: HostOptions) -> Self {
         let HostOptions { aot: folder, compiler: command, compile: limits, describe } = options;
         let compiler = Compiler { folder, command, limits };
-        Ok(Self(Arc::new(Inner {
-            plain: ticking_engine(false)?,
-            fuelled: OnceLock::new(),
-            compiler,
-            describe,
-        })))
+        Self(Arc::new(Inner { engines: Mutex::default(), compiler, describe }))
     }
 
-    fn engine(&self, fuel: bool) -> Result<&Engine, LoadError> {
-        if !fuel {
-            return Ok(&self.0.plain);
+    fn engine(&self, options: LoadOptions) -> Result<Engine, LoadError> {
+        let LoadOptions { fuel, stack, .. } = options;
+        // A panic leaves the map whole: inserting is the only change.
+        let mut engines = self.0.engines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = engines.get(&(fuel, stack)) {
+            return Ok(engine.clone());
         }
-        if let Some(engine) = self.0.fuelled.get() {
-            return Ok(engine);
-        }
-        let engine = ticking_engine(true)?;
-        Ok(self.0.fuelled.get_or_init(|| engine))
+        let engine = ticking_engine(fuel, stack)?;
+        engines.insert((fuel, stack), engine.clone());
+        Ok(engine)
     }
 
     /// The component in a file, not yet looked over: the file itself, or what a core module that says its interface becomes.
@@ -166,7 +167,7 @@ impl Host {
     /// # Errors
     /// [`LoadError`]; nothing in the bytes makes this panic or take longer than the limits allow.
     pub fn load(&self, name: &str, bytes: &[u8], options: LoadOptions) -> Result<Plugin, LoadError> {
-        let (engine, compiler) = (self.engine(options.fuel)?, &self.0.compiler);
+        let (engine, compiler) = (&self.engine(options)?, &self.0.compiler);
         let (facts, component) = match compiler.kept(engine, bytes)? {
             Some(kept) => kept,
             None => {
@@ -193,7 +194,7 @@ impl Host {
             exports: facts.exports,
             functions: facts.functions,
             bytes: bytes.len(),
-            fuel: options.fuel,
+            options,
         })))
     }
 }
@@ -226,7 +227,7 @@ pub(crate) struct Ready {
     pub exports: Vec<String>,
     pub functions: u32,
     pub bytes: usize,
-    pub fuel: bool,
+    pub options: LoadOptions,
 }
 
 impl Plugin {

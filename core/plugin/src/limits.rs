@@ -13,12 +13,19 @@ pub struct Limits {
     pub memory: usize,
     /// Elements of all tables of an instance, each.
     pub table: usize,
+    /// Bytes of its stack, at most [`Limits::MOST_STACK`]. The engine's: a plugin has the one that it was loaded with.
+    pub stack: usize,
     /// Bytes that one call may copy out: answers and log lines.
     pub copy_out: usize,
     /// Bytes of log lines of one batch; what is beyond them is dropped and counted.
     pub log: usize,
     /// Names of counters.
     pub counters: usize,
+}
+
+impl Limits {
+    /// A plugin runs on the stack of the thread that calls it, which has 2 MiB and calls of its own on it.
+    pub const MOST_STACK: usize = 1 << 20;
 }
 
 impl Default for Limits {
@@ -28,6 +35,7 @@ impl Default for Limits {
             fuel: None,
             memory: 256 << 20,
             table: 20_000,
+            stack: 512 << 10,
             copy_out: 128 << 20,
             log: 64 << 10,
             counters: 64,
@@ -41,9 +49,6 @@ pub(crate) const INSTANCES: usize = 200;
 pub(crate) const TABLES: usize = 50;
 /// Memories of one component.
 pub(crate) const MEMORIES: usize = 50;
-/// Bytes of the wasm stack.
-pub(crate) const STACK: usize = 512 << 10;
-
 /// What the child that compiles may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompileLimits {

@@ -82,10 +82,23 @@ pub struct Prepared {
     held: Vec<Held>,
 }
 
+impl Prepared {
+    /// Digest of all that the plugin sees of the batch; its place among the batches does not count.
+    pub fn digest(&self) -> [u8; 32] {
+        digest(self.rows, &lower(&self.held))
+    }
+
+    /// Number of records.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+}
+
 type Call<'a, T> = &'a dyn Fn(&mut Running) -> Result<T, FailureKind>;
 
 impl Session {
-    pub(crate) fn open(plugin: Plugin, settings: Settings) -> Result<Self, Failure> {
+    pub(crate) fn open(plugin: Plugin, mut settings: Settings) -> Result<Self, Failure> {
+        settings.limits.stack = plugin.0.options.stack;
         let config = settings.config.to_string();
         let session = Self { plugin, config, settings, idle: Mutex::default(), next: Mutex::new(0) };
         let first = session.start().map_err(|kind| session.failure(None, kind))?;
@@ -96,15 +109,6 @@ impl Session {
     /// The plugin.
     pub fn plugin(&self) -> &Plugin {
         &self.plugin
-    }
-
-    /// Digest of all that the plugin sees of a batch; its place among the batches does not count.
-    ///
-    /// # Errors
-    /// [`Failure`] if the batch lacks a column that the plugin reads.
-    pub fn content(&self, batch: &Batch) -> Result<[u8; 32], Failure> {
-        let Prepared { rows, held, .. } = self.prepare(batch)?;
-        Ok(digest(rows, &lower(&held)))
     }
 
     /// Takes the columns that the plugin reads, and converts those that cannot cross as they are.
@@ -123,10 +127,10 @@ impl Session {
     /// [`Failure`].
     pub fn exercise(&self, batch: &Prepared) -> Result<(), Failure> {
         match self.plugin.world() {
-            World::Filter => self.verdicts(batch).map(drop),
-            World::Transform => self.columns(batch).map(drop),
-            World::Score => self.scores(batch).map(drop),
-            World::Dedup => self.keys(batch).map(drop),
+            World::Filter => self.filter(batch).map(drop),
+            World::Transform => self.transform(batch).map(drop),
+            World::Score => self.score(batch).map(drop),
+            World::Dedup => self.dedup(batch).map(drop),
             World::Fold => self.call_on(batch, "fold", "update", |(): ()| Ok(())).map(drop),
         }
     }
@@ -140,56 +144,64 @@ impl Session {
     ///
     /// # Errors
     /// [`Failure`].
-    pub fn filter(&self, batch: &Batch) -> Result<Answer<Vec<u8>>, Failure> {
-        self.verdicts(&self.prepare(batch)?)
+    pub fn filter(&self, batch: &Prepared) -> Result<Answer<Vec<u8>>, Failure> {
+        let reasons = self.plugin.description().reasons.len();
+        self.call_on(batch, "filter", "apply", |codes: Vec<u8>| {
+            answer::verdicts(&codes, batch.rows, reasons)?;
+            Ok(codes)
+        })
     }
 
     /// A number a record.
     ///
     /// # Errors
     /// [`Failure`].
-    pub fn score(&self, batch: &Batch) -> Result<Answer<Vec<f32>>, Failure> {
-        self.scores(&self.prepare(batch)?)
+    pub fn score(&self, batch: &Prepared) -> Result<Answer<Vec<f32>>, Failure> {
+        self.call_on(batch, "score", "apply", |scores: Vec<f32>| {
+            answer::scores(&scores, batch.rows)?;
+            Ok(scores)
+        })
     }
 
     /// The columns that the plugin writes, in the order of its declaration.
     ///
     /// # Errors
     /// [`Failure`].
-    pub fn transform(&self, batch: &Batch) -> Result<Answer<Vec<ArrayRef>>, Failure> {
-        self.columns(&self.prepare(batch)?)
+    pub fn transform(&self, batch: &Prepared) -> Result<Answer<Vec<ArrayRef>>, Failure> {
+        let specs: &[ColumnSpec] = &self.plugin.description().writes;
+        self.call_on(batch, "transform", "apply", |columns: Vec<Column>| {
+            answer::columns(&columns, specs, batch.rows)
+        })
     }
 
     /// Hashes of records.
     ///
     /// # Errors
     /// [`Failure`].
-    pub fn dedup(&self, batch: &Batch) -> Result<Answer<Keys>, Failure> {
-        self.keys(&self.prepare(batch)?)
+    pub fn dedup(&self, batch: &Prepared) -> Result<Answer<Keys>, Failure> {
+        self.call_on(batch, "dedup", "apply", |keys: Keys| {
+            answer::keys(&keys, batch.rows)?;
+            Ok(keys)
+        })
     }
 
-    /// The partial statistics of a chunk of records, given as batches, from an instance of its own.
+    /// The partial statistics of a chunk of records, from an instance of its own.
     ///
     /// # Errors
     /// [`Failure`].
-    pub fn fold(&self, batches: &[Batch]) -> Result<Answer<Vec<u8>>, Failure> {
-        let index = batches.first().map(|batch| batch.index);
+    pub fn fold(&self, batch: &Prepared) -> Result<Answer<Vec<u8>>, Failure> {
         let run = || {
             let mut running = self.start()?;
-            let mut fuel = 0;
-            for batch in batches {
-                let held = hold(batch, &self.plugin.description().reads)?;
-                let columns = lower(&held);
-                self.arm(&mut running);
-                self.call::<_, ()>(&mut running, "fold", "update", (batch_in(batch.rows, &columns),))?;
-                fuel += self.used(&running).unwrap_or(0);
-            }
+            let columns = lower(&batch.held);
+            self.arm(&mut running);
+            self.call::<_, ()>(&mut running, "fold", "update", (batch_in(batch.rows, &columns),))?;
+            let updating = self.used(&running).unwrap_or(0);
             self.arm(&mut running);
             let partial = self.call::<_, Vec<u8>>(&mut running, "fold", "partial", ())?;
-            let fuel = self.used(&running).map(|last| fuel + last);
+            let fuel = self.used(&running).map(|last| updating + last);
             Ok(Answer { value: partial, said: running.store.data_mut().take_said(), fuel })
         };
-        run().map_err(|kind| self.failure(index, kind))
+        run().map_err(|kind| self.failure(Some(batch.index), kind))
     }
 
     /// The result over all chunks, from their partial statistics in order.
@@ -210,35 +222,6 @@ impl Session {
             Ok(Answer { value, said: running.store.data_mut().take_said(), fuel: self.used(&running) })
         };
         run().map_err(|kind| self.failure(None, kind))
-    }
-
-    fn verdicts(&self, batch: &Prepared) -> Result<Answer<Vec<u8>>, Failure> {
-        let reasons = self.plugin.description().reasons.len();
-        self.call_on(batch, "filter", "apply", |codes: Vec<u8>| {
-            answer::verdicts(&codes, batch.rows, reasons)?;
-            Ok(codes)
-        })
-    }
-
-    fn scores(&self, batch: &Prepared) -> Result<Answer<Vec<f32>>, Failure> {
-        self.call_on(batch, "score", "apply", |scores: Vec<f32>| {
-            answer::scores(&scores, batch.rows)?;
-            Ok(scores)
-        })
-    }
-
-    fn columns(&self, batch: &Prepared) -> Result<Answer<Vec<ArrayRef>>, Failure> {
-        let specs: &[ColumnSpec] = &self.plugin.description().writes;
-        self.call_on(batch, "transform", "apply", |columns: Vec<Column>| {
-            answer::columns(&columns, specs, batch.rows)
-        })
-    }
-
-    fn keys(&self, batch: &Prepared) -> Result<Answer<Keys>, Failure> {
-        self.call_on(batch, "dedup", "apply", |keys: Keys| {
-            answer::keys(&keys, batch.rows)?;
-            Ok(keys)
-        })
     }
 
     /// One call of a function that takes a batch, checked.
@@ -333,7 +316,7 @@ impl Session {
     fn start(&self) -> Result<Running, FailureKind> {
         let ready = &*self.plugin.0;
         let (limits, seed) = (self.settings.limits, self.settings.seed);
-        let mut running = instantiate(&ready.pre, limits, seed, ready.fuel)?;
+        let mut running = instantiate(&ready.pre, limits, seed, ready.options.fuel)?;
         self.call::<_, ()>(&mut running, "lifecycle", "open", (self.config.as_str(), seed))?;
         // What it says while it starts is of no batch, and would come as often as there are threads.
         running.store.data_mut().take_said();
@@ -342,11 +325,11 @@ impl Session {
 
     /// Sets deadline, fuel and copied bytes for the next call.
     fn arm(&self, running: &mut Running) {
-        arm(&mut running.store, &self.settings.limits, self.plugin.0.fuel);
+        arm(&mut running.store, &self.settings.limits, self.plugin.0.options.fuel);
     }
 
     fn used(&self, running: &Running) -> Option<u64> {
-        let budget = self.settings.limits.fuel.filter(|_| self.plugin.0.fuel)?;
+        let budget = self.settings.limits.fuel.filter(|_| self.plugin.0.options.fuel)?;
         running.store.get_fuel().ok().map(|left| budget.saturating_sub(left))
     }
 
@@ -463,7 +446,7 @@ fn kind_of(error: &wasmtime::Error, store: &mut Store<HostState>, limits: &Limit
     match (error.downcast_ref::<Trap>(), store.data_mut().denied.take()) {
         (Some(Trap::Interrupt), _) => FailureKind::Deadline { milliseconds: limits.deadline.as_millis() },
         (Some(Trap::OutOfFuel), _) => FailureKind::Fuel { budget: limits.fuel.unwrap_or_default() },
-        (Some(Trap::StackOverflow), _) => FailureKind::Stack,
+        (Some(Trap::StackOverflow), _) => FailureKind::Stack { limit: limits.stack },
         (_, Some(Denied::Memory(wanted))) => {
             FailureKind::Memory { wanted, limit: limits.memory, then: then(error) }
         }

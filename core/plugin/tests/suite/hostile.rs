@@ -2,13 +2,15 @@
 
 use heddle_plugin::{Answer, CompileLimits, Isolation, LoadOptions, answer};
 
-use crate::wat::{Guest, HOST, RESULT, ZEROS, answer, aot, batch, host, open, settings, with_interface};
+use crate::wat::{
+    Guest, HOST, RESULT, ZEROS, answer, aot, batch, filter, host, open, settings, with_interface,
+};
 
 /// What becomes of a file: loaded, opened, called on a batch.
 fn fate_of(bytes: &[u8], options: LoadOptions) -> Result<Answer<Vec<u8>>, String> {
     let plugin = HOST.load("guest.wasm", bytes, options).map_err(|error| error.to_string())?;
     let session = plugin.open(settings()).map_err(|error| error.to_string())?;
-    session.filter(&batch(0, &[Some("a"), Some("b")])).map_err(|error| error.to_string())
+    filter(&session, &batch(0, &[Some("a"), Some("b")])).map_err(|error| error.to_string())
 }
 
 /// The message of a bad plugin; a good one runs beside it as if nothing had been.
@@ -131,7 +133,7 @@ fn case_16_a_flood_of_log_lines_is_cut_off() {
         ),
         ..Guest::default()
     };
-    let said = open(&flood).unwrap().filter(&batch(0, &[Some("a")])).unwrap().said;
+    let said = filter(&open(&flood).unwrap(), &batch(0, &[Some("a")])).unwrap().said;
     assert!(said.log.len() < 70, "{}", said.log.len());
     assert_eq!(said.log.len() as u64 + said.log_dropped, 500);
 }
@@ -179,7 +181,7 @@ fn case_31_a_plugin_that_wears_out_is_started_again() {
     };
     let session = open(&guest).unwrap();
     for index in 0..250 {
-        assert_eq!(session.filter(&batch(index, &[Some("a")])).unwrap().value, [0]);
+        assert_eq!(filter(&session, &batch(index, &[Some("a")])).unwrap().value, [0]);
     }
 }
 
@@ -198,7 +200,9 @@ fn case_32_state_that_is_denied_shows_when_every_batch_has_its_own_instance() {
     let of = |isolation| {
         let plugin = crate::wat::load(&guest);
         let session = plugin.open(heddle_plugin::Settings { isolation, ..settings() }).unwrap();
-        (0..3).map(|index| session.filter(&batch(index, &[Some("a")])).unwrap().value[0]).collect::<Vec<_>>()
+        (0..3)
+            .map(|index| filter(&session, &batch(index, &[Some("a")])).unwrap().value[0])
+            .collect::<Vec<_>>()
     };
     assert_eq!((of(Isolation::Session), of(Isolation::Batch)), (vec![0, 1, 1], vec![0, 0, 0]));
 }
@@ -215,7 +219,7 @@ fn case_34_counters_have_a_limit() {
         ),
         ..Guest::default()
     };
-    let said = open(&guest).unwrap().filter(&batch(0, &[Some("a")])).unwrap().said;
+    let said = filter(&open(&guest).unwrap(), &batch(0, &[Some("a")])).unwrap().said;
     assert_eq!((said.counters.len(), said.counters_dropped), (64, 5000 - 64));
 }
 
@@ -242,6 +246,34 @@ fn case_36_poisoned_code_is_refused_and_compiled_anew() {
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
     let error = host.load("guest", &bytes, LoadOptions::default()).unwrap_err().to_string();
     assert!(error.ends_with("is open to others (mode 777); `chmod 700` it"), "{error}");
+}
+
+/// All of these in a process of its own: what they take at their peak is bounded, however they end.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_cases_together_stay_within_their_memory() {
+    /// Twice what one plugin may have, and this program with its engine.
+    const MOST_KIB: u64 = 1 << 20;
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["hostile::case", "--test-threads=2", "--quiet"])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    let ended = loop {
+        // The system's own high-water mark: looking often only matters for the last moment.
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+        peak = peak.max(kib.unwrap_or(0));
+        match child.try_wait().unwrap() {
+            Some(ended) => break ended,
+            None => std::thread::sleep(std::time::Duration::from_millis(2)),
+        }
+    };
+    assert!(ended.success());
+    assert!(peak > 0 && peak < MOST_KIB, "{peak} KiB");
 }
 
 /// Two packages that need each other: reading such an interface never ends, and takes a stack with it that is not ours.
@@ -275,5 +307,5 @@ fn fuel_that_runs_out_is_named() {
     let mut settings = settings();
     settings.limits.fuel = Some(10_000);
     let session = plugin.unwrap().open(settings).unwrap();
-    insta::assert_snapshot!(session.filter(&batch(3, &[Some("a")])).unwrap_err());
+    insta::assert_snapshot!(filter(&session, &batch(3, &[Some("a")])).unwrap_err());
 }

@@ -9,8 +9,8 @@ use std::{
 
 use arrow_array::{ArrayRef, StringArray};
 use heddle_plugin::{
-    Batch, CompileLimits, CompilerCommand, Failure, Host, HostOptions, Isolation, Limits, LoadOptions,
-    Plugin, Session, Settings,
+    Answer, Batch, CompileLimits, CompilerCommand, Failure, Host, HostOptions, Isolation, Limits,
+    LoadOptions, Plugin, Session, Settings,
 };
 use serde_json::json;
 
@@ -205,7 +205,7 @@ pub fn aot(name: &str) -> PathBuf {
 pub fn host(aot: PathBuf, compile: CompileLimits) -> Host {
     let program = env!("CARGO_BIN_EXE_heddle-plugin-compiler").into();
     let compiler = CompilerCommand { program, arguments: Vec::new() };
-    Host::new(HostOptions { aot, compiler, compile, describe: settings().limits }).unwrap()
+    Host::new(HostOptions { aot, compiler, compile, describe: settings().limits })
 }
 
 pub fn settings() -> Settings {
@@ -224,6 +224,11 @@ pub fn load(guest: &Guest) -> Plugin {
 
 pub fn open(guest: &Guest) -> Result<Session, Failure> {
     load(guest).open(settings())
+}
+
+/// A filter's answer for a batch.
+pub fn filter(session: &Session, batch: &Batch) -> Result<Answer<Vec<u8>>, Failure> {
+    session.filter(&session.prepare(batch)?)
 }
 
 /// Records with one text each.

@@ -3,7 +3,9 @@
 use heddle_plugin::{Isolation, Level, LoadOptions, State, World};
 use serde_json::json;
 
-use crate::wat::{Guest, HOST, RESULT, aot, batch, host, load, open, settings, with_packages};
+use crate::wat::{
+    Guest, HOST, RESULT, ZEROS, answer, aot, batch, filter, host, load, open, settings, with_packages,
+};
 
 /// Drops a record whose text is longer than two bytes; reads the column as the interface lays it out.
 fn length_filter() -> Guest {
@@ -36,13 +38,13 @@ fn a_filter_sees_its_column_and_answers() {
     assert_eq!(plugin.description().reasons[0].code, "bad");
     let session = plugin.open(settings()).unwrap();
     let texts = [Some("a"), Some("abc"), None, Some("ab"), Some("猫")];
-    assert_eq!(session.filter(&batch(0, &texts)).unwrap().value, [0, 1, 0, 0, 1]);
+    assert_eq!(filter(&session, &batch(0, &texts)).unwrap().value, [0, 1, 0, 0, 1]);
     // A slice does not begin where its buffers begin.
     let mut sliced = batch(1, &texts);
     sliced.columns[0].1 = sliced.columns[0].1.slice(1, 3);
     sliced.rows = 3;
-    assert_eq!(session.filter(&sliced).unwrap().value, [1, 0, 0]);
-    assert_eq!(session.filter(&batch(2, &[])).unwrap().value, [] as [u8; 0]);
+    assert_eq!(filter(&session, &sliced).unwrap().value, [1, 0, 0]);
+    assert_eq!(filter(&session, &batch(2, &[])).unwrap().value, [] as [u8; 0]);
 }
 
 #[test]
@@ -54,10 +56,12 @@ fn answers_are_equal_on_many_threads_and_with_an_instance_a_batch() {
         .collect();
     let of = |isolation| {
         let session = plugin.open(heddle_plugin::Settings { isolation, ..settings() }).unwrap();
-        let alone: Vec<_> = batches.iter().map(|batch| session.filter(batch).unwrap().value).collect();
+        let alone: Vec<_> = batches.iter().map(|batch| filter(&session, batch).unwrap().value).collect();
         let together: Vec<_> = std::thread::scope(|threads| {
-            let calls: Vec<_> =
-                batches.iter().map(|batch| threads.spawn(|| session.filter(batch).unwrap().value)).collect();
+            let calls: Vec<_> = batches
+                .iter()
+                .map(|batch| threads.spawn(|| filter(&session, batch).unwrap().value))
+                .collect();
             calls.into_iter().map(|call| call.join().unwrap()).collect()
         });
         assert_eq!(alone, together);
@@ -79,7 +83,7 @@ fn logs_and_counters_come_with_the_answer() {
     };
     let session = open(&guest).unwrap();
     for index in 0..2 {
-        let said = session.filter(&batch(index, &[Some("x")])).unwrap().said;
+        let said = filter(&session, &batch(index, &[Some("x")])).unwrap().said;
         assert_eq!(said.log, [(Level::Warn, "seen\\u{1b}[2J".to_owned())]);
         assert_eq!(said.counters, [("seen".to_owned(), 7)].into());
     }
@@ -93,7 +97,7 @@ fn fuel_is_counted_and_the_same_every_time() {
     let mut settings = settings();
     settings.limits.fuel = Some(1_000_000);
     let session = plugin.open(settings).unwrap();
-    let used = |index| session.filter(&batch(index, &[Some("x"); 50])).unwrap().fuel.unwrap();
+    let used = |index| filter(&session, &batch(index, &[Some("x"); 50])).unwrap().fuel.unwrap();
     let first = used(0);
     assert!(first > 50, "{first}");
     assert_eq!((used(1), used(2)), (first, first));
@@ -128,8 +132,7 @@ fn compiled_code_is_kept_and_the_compiler_is_not_asked_again() {
         compiler,
         compile: Default::default(),
         describe: Default::default(),
-    })
-    .unwrap();
+    });
     two.load("guest", &bytes, LoadOptions::default()).unwrap();
     assert!(two.load("guest", &length_filter().bytes(), LoadOptions::default()).is_err());
     assert_eq!(files(), 1);
@@ -177,8 +180,9 @@ fn a_stubbed_wasi_has_clocks_that_stand_and_no_folders() {
          (i32.store8 (i32.const {RESULT}) (i32.const 0)) (i32.store offset=4 (i32.const {RESULT}) (i32.const 40100))
          (i32.store offset=8 (i32.const {RESULT}) (local.get $rows)) (i32.const {RESULT})"
     ));
-    let plugin = HOST.load("wasi", &guest, LoadOptions { stub_wasi: true, fuel: false }).unwrap();
-    assert_eq!(plugin.open(settings()).unwrap().filter(&batch(0, &[Some("a")])).unwrap().value, [0]);
+    let plugin =
+        HOST.load("wasi", &guest, LoadOptions { stub_wasi: true, ..LoadOptions::default() }).unwrap();
+    assert_eq!(filter(&plugin.open(settings()).unwrap(), &batch(0, &[Some("a")])).unwrap().value, [0]);
     let refused = HOST.load("wasi", &guest, LoadOptions::default()).unwrap_err().to_string();
     assert!(refused.contains("it imports `wasi:"), "{refused}");
 }
@@ -186,15 +190,43 @@ fn a_stubbed_wasi_has_clocks_that_stand_and_no_folders() {
 #[test]
 fn the_rest_of_a_stubbed_wasi_ends_the_plugin_by_name() {
     let guest = wasi_guest("(call $sleep) (unreachable)");
-    let plugin = HOST.load("wasi", &guest, LoadOptions { stub_wasi: true, fuel: false }).unwrap();
-    let failure = plugin.open(settings()).unwrap().filter(&batch(0, &[Some("a")])).unwrap_err().to_string();
+    let plugin =
+        HOST.load("wasi", &guest, LoadOptions { stub_wasi: true, ..LoadOptions::default() }).unwrap();
+    let failure = filter(&plugin.open(settings()).unwrap(), &batch(0, &[Some("a")])).unwrap_err().to_string();
     assert!(failure.contains("wasi:clocks/monotonic-clock@0.2.9#sleep"), "{failure}");
 }
 
 #[test]
-fn preparing_and_calling_are_what_one_call_does() {
+fn the_stack_is_as_deep_as_the_node_says() {
+    // 10,000 calls within each other, of some ten bytes each.
+    let deep = Guest {
+        top: "(func $down (param i32) (result i32) (if (result i32) (local.get 0)
+                (then (i32.add (i32.const 1) (call $down (i32.sub (local.get 0) (i32.const 1))))) (else (i32.const 0))))"
+            .into(),
+        apply: format!("(drop (call $down (i32.const 10000))) {}", answer(ZEROS, "(local.get $rows)")),
+        ..Guest::default()
+    };
+    let fate = |stack| {
+        let plugin =
+            HOST.load("deep", &deep.bytes(), LoadOptions { stack, ..LoadOptions::default() }).unwrap();
+        let session = plugin.open(settings()).unwrap();
+        filter(&session, &batch(0, &[Some("a")])).map_err(|failure| failure.to_string())
+    };
+    assert_eq!(fate(1 << 20).unwrap().value, [0]);
+    let told =
+        "plugin `guest`, batch 0: its stack is full: calls within calls, 64 KiB of them (`limits.stack-kib`)";
+    assert_eq!(fate(64 << 10).unwrap_err(), told);
+}
+
+#[test]
+fn a_batch_is_prepared_once_and_its_place_does_not_count() {
     let session = load(&length_filter()).open(settings()).unwrap();
     let prepared = session.prepare(&batch(0, &[Some("a"), Some("abc")])).unwrap();
+    let elsewhere = session.prepare(&batch(7, &[Some("a"), Some("abc")])).unwrap();
+    let other = session.prepare(&batch(0, &[Some("a"), Some("abd")])).unwrap();
+    assert_eq!((prepared.rows(), prepared.digest()), (2, elsewhere.digest()));
+    assert_ne!(prepared.digest(), other.digest());
+    assert_eq!(session.filter(&prepared).unwrap().value, [0, 1]);
     session.exercise(&prepared).unwrap();
     assert!(session.memory() >= 2 << 16, "{} bytes", session.memory());
     let lacking = heddle_plugin::Batch { index: 0, rows: 1, columns: Vec::new() };

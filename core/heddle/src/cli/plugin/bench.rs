@@ -109,7 +109,7 @@ impl Bench<'_> {
     }
 
     fn load(&self, host: &Host) -> Result<Plugin, Failure> {
-        let options = LoadOptions { stub_wasi: self.options.stub_wasi, fuel: false };
+        let options = LoadOptions { stub_wasi: self.options.stub_wasi, ..LoadOptions::default() };
         host.load(&files::name(&self.options.file), self.bytes, options).map_err(|error| {
             Failure::Other(format!("`{}` is no plugin that can be used: {error}", self.options.file))
         })

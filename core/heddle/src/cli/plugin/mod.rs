@@ -26,6 +26,6 @@ pub fn run(options: &PluginOptions) -> Result<Exit, Failure> {
 }
 
 fn load(path: &str, stub_wasi: bool) -> Result<Plugin, Failure> {
-    plugins::load(path, LoadOptions { stub_wasi, fuel: false })
+    plugins::load(path, LoadOptions { stub_wasi, ..LoadOptions::default() })
         .map_err(|error| Failure::Other(error.to_string()))
 }

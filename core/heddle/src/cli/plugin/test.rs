@@ -68,8 +68,8 @@ fn open(plugin: &Plugin, config: Value) -> Result<Session, String> {
 /// What a plugin gives for one record, in the words of a test file.
 fn answer(session: &Session, record: &Map<String, Value>) -> Result<Value, String> {
     let description = session.plugin().description();
-    let batch = batch(&description.reads, record)?;
     let failed = |error: heddle_plugin::Failure| error.to_string();
+    let batch = session.prepare(&batch(&description.reads, record)?).map_err(failed)?;
     Ok(match session.plugin().world() {
         World::Filter => {
             let code = session.filter(&batch).map_err(failed)?.value[0];
@@ -92,7 +92,7 @@ fn answer(session: &Session, record: &Map<String, Value>) -> Result<Value, Strin
             Value::Object(cells)
         }
         World::Fold => {
-            let partial = session.fold(&[batch]).map_err(failed)?.value;
+            let partial = session.fold(&batch).map_err(failed)?.value;
             session.finish([partial.as_slice()]).map_err(failed)?.value
         }
     })

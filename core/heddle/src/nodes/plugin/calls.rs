@@ -8,7 +8,7 @@ use std::{
 use arrow_array::{ArrayRef, RecordBatch, builder::BinaryBuilder};
 use heddle_data::{Shards, manifest::column_values};
 use heddle_graph::digest::{Digest, DigestWriter};
-use heddle_plugin::{Answer, Batch, Failure, Session, State};
+use heddle_plugin::{Answer, Batch, Failure, Prepared, Session, State};
 use rayon::prelude::*;
 use serde_json::Value as Json;
 
@@ -86,7 +86,7 @@ impl<'a> Calls<'a> {
     /// Calls the plugin on every chunk and gives the answers in order; memory holds a few chunks.
     pub fn run<T: Kept>(
         &mut self,
-        call: impl Fn(&Session, &Batch) -> Result<Answer<T>, Failure> + Sync,
+        call: impl Fn(&Session, &Prepared) -> Result<Answer<T>, Failure> + Sync,
         mut each: impl FnMut(Answered<T>) -> Result<(), NodeError>,
     ) -> Result<(), NodeError> {
         let ordered = self.session.plugin().description().state == State::Ordered;
@@ -139,19 +139,16 @@ impl<'a> Calls<'a> {
         chunk: &RecordBatch,
         index: u64,
         ordered: bool,
-        call: &(impl Fn(&Session, &Batch) -> Result<Answer<T>, Failure> + Sync),
+        call: &(impl Fn(&Session, &Prepared) -> Result<Answer<T>, Failure> + Sync),
     ) -> Result<One<T>, NodeError> {
-        let batch = self.project(chunk, index)?;
-        let key = match ordered {
-            true => None,
-            false => match self.session.content(&batch) {
-                Ok(content) => Some(self.key(&content)),
-                Err(failure) => return Ok(One::Failed(failure)),
-            },
+        let batch = match self.session.prepare(&self.project(chunk, index)?) {
+            Ok(batch) => batch,
+            Err(failure) => return Ok(One::Failed(failure)),
         };
+        let key = if ordered { None } else { Some(self.key(&batch.digest())) };
         if let Some(key) = &key
             && let Some(bytes) = self.cx.store.part(key).ok().flatten()
-            && let Some(answer) = read_stored(&bytes, batch.rows)
+            && let Some(answer) = read_stored(&bytes, batch.rows())
         {
             return Ok(One::Kept(answer));
         }

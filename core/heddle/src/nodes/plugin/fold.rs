@@ -69,7 +69,7 @@ impl Node for Gather {
         let mut partials: Vec<Partial> = Vec::new();
         calls.run(
             |session, batch| {
-                let answer = session.fold(std::slice::from_ref(batch))?;
+                let answer = session.fold(batch)?;
                 Ok(heddle_plugin::Answer {
                     value: Partial(answer.value),
                     said: answer.said,

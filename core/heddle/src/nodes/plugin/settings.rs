@@ -77,7 +77,12 @@ impl Plugged {
             .or("refuse");
         let mut node = Self { plugin: None, config, limits, isolation, on_error };
         if !r.is_documenting() && !file.path.is_empty() {
-            node.load(r, &file.path, world, LoadOptions { stub_wasi, fuel: limits.fuel.is_some() });
+            node.load(
+                r,
+                &file.path,
+                world,
+                LoadOptions { stub_wasi, fuel: limits.fuel.is_some(), stack: limits.stack },
+            );
         }
         node
     }
@@ -118,8 +123,8 @@ impl Plugged {
 
     /// All that decides an answer besides plugin and records.
     pub fn conditions(&self, seed: u64) -> String {
-        let Limits { fuel, memory, table, copy_out, .. } = self.limits;
-        format!("{} {seed} {fuel:?} {memory} {table} {copy_out}", self.config)
+        let Limits { fuel, memory, table, stack, copy_out, .. } = self.limits;
+        format!("{} {seed} {fuel:?} {memory} {table} {stack} {copy_out}", self.config)
     }
 }
 
@@ -142,6 +147,12 @@ fn read_limits(r: &mut Reader<'_>) -> Limits {
             .optional(),
         memory: mebibytes(r, "memory-mib", "MiB of memory of an instance", base.memory),
         table: r.field("table", "elements of each of its tables").min(1).max(10_000_000).or(base.table),
+        stack: {
+            let most = (Limits::MOST_STACK >> 10) as u64;
+            let kibibytes: u64 =
+                r.field("stack-kib", "KiB of its stack").min(16).max(most).or((base.stack >> 10) as u64);
+            (kibibytes as usize) << 10
+        },
         copy_out: mebibytes(r, "copy-out-mib", "MiB that one answer may have", base.copy_out),
         log: {
             let kibibytes: u64 = r
