@@ -150,6 +150,8 @@ fn img2dataset_with_tars_and_with_columns() {
         assert_eq!(found["size"], json!([32, 32]));
     }
     assert_eq!(pictures(&dir, &["x.toml", "x"], "out"), images(&wanted));
+    // The tar beside a table is found.
+    assert_eq!(records(&dir, &[&file("img2dataset-webdataset/00000.parquet")]).len(), wanted.len());
     // What was never fetched is no broken record: it is counted.
     let shown = dir.done(&["data", "show", "x.toml", "x", "-n", "0"]);
     assert!(shown.stdout.contains("download: 6 of 7 kept"), "{shown}");
@@ -295,6 +297,13 @@ fn exports_that_cannot_be_written_leave_nothing() {
     assert!(said(&["--format", "coco"]).ends_with("has no caption"));
     assert!(said(&["--format", "masks"]).contains("has no mask"));
     assert_eq!(said(&["--format", "coco", "--class", "x"]), "error: `--class` means nothing to this format");
+    let said_most = said(&["--format", "img2dataset", "--shard-size", "20000"]);
+    assert!(
+        said_most.ends_with("img2dataset's keys count 10000 records of a shard (`--shard-size`)"),
+        "{said_most}"
+    );
+    let pictures = said(&["--format", "class-folders", "--pictures", "."]);
+    assert!(pictures.contains("`--pictures` is for tables and annotation files"), "{pictures}");
     let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
     dir.write("out/mine.txt", "mine");

@@ -300,6 +300,14 @@ pub enum SkipReason {
         /// Which of the two is missing.
         message: String,
     },
+    /// A label that none of the class names has.
+    #[error("the label {label} has no name; there are {names} class names, counted from 0")]
+    NoClass {
+        /// The label, as JSON.
+        label: String,
+        /// How many names there are.
+        names: usize,
+    },
     /// An image without a caption.
     #[error("the image has no caption")]
     NoCaption,

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use super::{Export, ExportError, Item, Names, write, write_json};
 use crate::image::size_of;
 
-/// Pictures under `images/`, in order numbered from 1, unless all have a number of their own in column `image_id`. Holds the
-/// annotations.
+/// Pictures under `images/`, numbered in order from 1; so are their captions. Holds the annotations.
 pub struct Coco {
     folder: PathBuf,
     names: Names,

@@ -36,7 +36,7 @@ impl Kind<dyn Node, Models> for Features {
     fn spec(&self) -> KindSpec {
         KindSpec {
             name: "features",
-            version: 2,
+            version: 3,
             summary: "embeds every record's image with a trained model graph",
             details: "Runs the part of the graph that the output needs, without a tape, on every record in the order of \
                       the records. The artifact is a safetensors file with one tensor `features` `[n, width]`, not \

@@ -57,6 +57,14 @@ fn check_options(options: &DataExport) -> Result<(), Failure> {
         ("language", options.language.is_some(), &[F::Coco]),
         ("split", options.split.is_some(), &[F::Webdataset, F::ClipClassification, F::ClipRetrieval]),
     ];
+    if options.format == F::Img2dataset
+        && options.shard_size.is_some_and(|size| size > parquet::MOST_OF_A_TAR)
+    {
+        let most = parquet::MOST_OF_A_TAR;
+        return Err(Failure::Other(format!(
+            "img2dataset's keys count {most} records of a shard (`--shard-size`)"
+        )));
+    }
     match given.iter().find(|(_, given, forms)| *given && !forms.contains(&options.format)) {
         Some((name, ..)) => Err(Failure::Other(format!("`--{name}` means nothing to this format"))),
         None => match options.template.iter().find(|template| !template.contains("{c}")) {

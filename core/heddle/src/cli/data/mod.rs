@@ -7,7 +7,7 @@ mod show;
 use std::path::Path;
 
 use heddle_data::Shards;
-use heddle_graph::{digest::Digest, graph::Class};
+use heddle_graph::{digest::Digest, graph::Class, source::Load};
 
 use super::{
     args::{Common, DataCommand, DataOptions, DataSource},
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     exec::{Artifact, Outcome},
-    files::{self, Beside},
+    files::{self, Beside, Disk},
     nodes::Records,
     project::{self, Project},
 };
@@ -47,6 +47,11 @@ impl Opened {
     /// Runs what the records need, and opens them.
     fn of(source: &DataSource, common: &Common) -> Result<Self, Failure> {
         if source.source.ends_with(".toml") {
+            if source.pictures.is_some() {
+                let message =
+                    "`--pictures` is for data without an experiment; its nodes say where pictures are";
+                return Err(Failure::Other(message.to_owned()));
+            }
             let node = source.node.as_ref().ok_or_else(|| {
                 Failure::Other(format!("say which node of `{}`: `{0} NODE`", source.source))
             })?;
@@ -146,7 +151,13 @@ fn experiment(source: &DataSource) -> Result<String, Failure> {
     } else if ends(&[".tar", ".tar.gz", ".tgz"]) || path.starts_with('@') {
         vec![("kind", "data.webdataset".into()), ("shards", path.clone())]
     } else if ends(&[".parquet"]) {
-        vec![("kind", "data.parquet".into()), ("tables", path.clone())]
+        let mut fields = vec![("kind", "data.parquet".into()), ("tables", path.clone())];
+        // img2dataset's other form: a tar of the same name beside each table.
+        let tars = format!("{}.tar", &path[..path.len() - ".parquet".len()]);
+        if !Disk.expand(&tars).is_empty() {
+            fields.push(("shards", tars));
+        }
+        fields
     } else if ends(&[".csv", ".tsv", ".jsonl", ".ndjson"]) {
         vec![("kind", "data.table".into()), ("file", path.clone()), ("folder", beside())]
     } else if ends(&[".json"]) {
@@ -163,6 +174,11 @@ fn experiment(source: &DataSource) -> Result<String, Failure> {
              tsv, jsonl, json"
         )));
     };
+    if source.pictures.is_some() && !ends(&[".csv", ".tsv", ".jsonl", ".ndjson", ".json"]) {
+        let message =
+            format!("`--pictures` is for tables and annotation files; `{path}` has its pictures itself");
+        return Err(Failure::Other(message));
+    }
     let field = |(name, value): &(&str, String)| format!("{name} = {}\n", toml::Value::String(value.clone()));
     let fields: String = fields.iter().map(field).collect();
     Ok(format!("schema = 1\n[nodes.{NODE}]\n{fields}max-bad = {}\n", u32::MAX))

@@ -36,7 +36,11 @@ pub fn parquet(folder: &Path, manifest: &Manifest, shards: &Shards, per_shard: u
     Ok(())
 }
 
-/// `00000.tar` with `00000.parquet` and `00000_stats.json`; keys are numbers, as img2dataset gives them.
+/// Four digits of img2dataset's keys count the records of a shard.
+pub const MOST_OF_A_TAR: u64 = 10_000;
+
+/// `00000.tar` with `00000.parquet` and `00000_stats.json`; keys are numbers, as img2dataset gives them. At most
+/// [`MOST_OF_A_TAR`] records a shard.
 pub fn img2dataset(
     folder: &Path,
     manifest: &Manifest,
@@ -44,8 +48,6 @@ pub fn img2dataset(
     per_shard: u64,
 ) -> Result<(), Failure> {
     std::fs::create_dir_all(folder).map_err(Failure::io(format!("making {}", folder.display())))?;
-    // Four digits of a key count the records of a shard.
-    let per_shard = per_shard.min(10_000);
     let (mut tar, mut within): (Option<(u64, TarWriter)>, u64) = (None, 0);
     let io = |error: heddle_data::export::ExportError| Failure::Other(error.to_string());
     let counts = files(folder, manifest, per_shard, |number, batch| {

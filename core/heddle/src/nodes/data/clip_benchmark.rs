@@ -1,6 +1,6 @@
 //! `data.clip-benchmark`: test sets in clip-benchmark's layout.
 
-use heddle_data::{Caption, Record, ScanOptions};
+use heddle_data::{Caption, Record, ScanOptions, SkipReason, Skipped, sources::Found};
 use heddle_graph::{config::Reader, graph::KindSpec};
 use serde_json::Value as Json;
 
@@ -35,16 +35,25 @@ impl Format for ClipBenchmark {
         let text =
             String::from_utf8(text).map_err(|_| NodeError::Other("the class names are not UTF-8".into()))?;
         let names: Vec<&str> = text.lines().map(str::trim).collect();
-        scan_shards(cx, sink, &ScanOptions::default(), |record| labelled(record, &names))
+        scan_shards(cx, sink, &ScanOptions::default(), |shard, record| labelled(shard, record, &names))
     }
 }
 
-/// The record with its label, class and captions.
-fn labelled(mut record: Record, names: &[&str]) -> Record {
+/// The record with its label, class and captions; a label without a name is broken, where there are names.
+fn labelled(shard: &str, mut record: Record, names: &[&str]) -> Found {
     if let Some(label) = record.columns.shift_remove("cls") {
         let name = label.as_u64().and_then(|label| names.get(usize::try_from(label).ok()?));
-        if let Some(name) = name {
-            record.columns.insert("class".into(), (*name).into());
+        match name {
+            Some(name) => {
+                record.columns.insert("class".into(), (*name).into());
+            }
+            None if !names.is_empty() => {
+                let (shard, key, member) =
+                    (shard.to_owned(), record.key.clone(), format!("{}.cls", record.key));
+                let reason = SkipReason::NoClass { label: label.to_string(), names: names.len() };
+                return Err(Skipped { shard, key, member, reason });
+            }
+            None => {}
         }
         record.columns.insert("label".into(), label);
     }
@@ -52,5 +61,25 @@ fn labelled(mut record: Record, names: &[&str]) -> Record {
         let texts = texts.lines().map(str::trim).filter(|text| !text.is_empty());
         record.captions = texts.map(|text| Caption::new(text, None)).collect();
     }
-    record
+    Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_needs_a_name_where_there_are_names() {
+        let labelled = |label: Json, names: &[&str]| {
+            let columns = serde_json::Map::from_iter([("cls".to_owned(), label)]);
+            let found = labelled("0.tar", Record::new("k".into(), [0; 32], [].into(), columns), names);
+            found
+                .map(|record| Json::Object(record.columns).to_string())
+                .map_err(|skipped| skipped.to_string())
+        };
+        assert_eq!(labelled(1.into(), &["a", "b"]).as_deref(), Ok(r#"{"class":"b","label":1}"#));
+        assert_eq!(labelled(2.into(), &[]).as_deref(), Ok(r#"{"label":2}"#));
+        let error = labelled(2.into(), &["a", "b"]).expect_err("there is no third name");
+        assert_eq!(error, "0.tar: k.cls: the label 2 has no name; there are 2 class names, counted from 0");
+    }
 }

@@ -39,7 +39,7 @@ impl Kind<dyn Node, Models> for Dirt {
     fn spec(&self) -> KindSpec {
         KindSpec {
             name: "data.dirt",
-            version: 1,
+            version: 2,
             summary: "makes a known part of a clean data set dirty, to see what filters find",
             details: "Every record is spoilt in at most one way, drawn from the seed and its content; the column `dirt` says \
                       which, and clean records have none. Reports of filters behind it then say what each rule found. \

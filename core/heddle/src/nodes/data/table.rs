@@ -35,7 +35,7 @@ impl Format for Table {
         name: "data.table",
         version: 1,
         summary: "pictures whose paths are in a table",
-        details: "CSV, TSV or JSON lines (by the file's ending, or `format`), a picture a row, as open_clip reads them. The path \
+        details: "CSV, TSV, JSON lines or parquet (by the file's ending, or `format`), a picture a row, as open_clip reads them. The path \
                   is below `folder`; all other values are columns, and `captions = { en = \"title\" }` says which are \
                   captions. Rows that do not read and paths without a file are skipped, up to `max-bad` of them.",
         example: "[nodes.pictures]\nkind = \"data.table\"\nfile = \"pairs.csv\"\nfolder = \"images\"\ncaptions = { und = \"title\" }\n",

@@ -1,6 +1,6 @@
 //! `data.webdataset`: records from tar shards.
 
-use heddle_data::{Record, Scan, ScanOptions, Shard, SplitFrom, scan};
+use heddle_data::{Record, Scan, ScanOptions, Shard, SplitFrom, scan, sources::Found};
 use heddle_graph::{config::Reader, graph::KindSpec};
 use rayon::prelude::*;
 
@@ -35,16 +35,17 @@ impl Format for WebDataset {
 
     fn feed(&self, cx: &RunContext<'_>, sink: &mut Sink<'_>) -> Result<(), NodeError> {
         let options = ScanOptions { split_from: SplitFrom::ShardName, ..ScanOptions::default() };
-        scan_shards(cx, sink, &options, |record| record)
+        scan_shards(cx, sink, &options, |_, record| Ok(record))
     }
 }
 
-/// Gives the records of the tar files under `shards` to the sink, in order, each as `shape` makes it.
+/// Gives the records of the tar files under `shards` to the sink, in order, each as `shape` makes it from the shard's name and
+/// what was scanned.
 pub fn scan_shards(
     cx: &RunContext<'_>,
     sink: &mut Sink<'_>,
     options: &ScanOptions,
-    shape: impl Fn(Record) -> Record,
+    shape: impl Fn(&str, Record) -> Found,
 ) -> Result<(), NodeError> {
     let files = cx.files("shards");
     // As many shards at once as there are threads; memory holds the records of those.
@@ -68,7 +69,7 @@ pub fn scan_shards(
             }
             sink.shard(&shard);
             scan.skipped.into_iter().for_each(|skipped| sink.skip(skipped));
-            scan.records.into_iter().try_for_each(|record| sink.push(shape(record)))?;
+            sink.take(scan.records.into_iter().map(|record| shape(&shard.name, record)))?;
         }
         if sink.is_full() {
             break;

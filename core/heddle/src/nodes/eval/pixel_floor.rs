@@ -38,7 +38,7 @@ impl Kind<dyn Node, Models> for PixelFloor {
     fn spec(&self) -> KindSpec {
         KindSpec {
             name: "eval.pixel-floor",
-            version: 2,
+            version: 3,
             summary: "the floor under an accuracy: nearest training picture by raw pixels",
             details: "Every picture is averaged down to 24 x 24, its mean taken off and scaled to length one; a \
                       held-out picture gets the label of the training picture with the largest correlation. Where \

@@ -43,7 +43,7 @@ impl Kind<dyn Node, Models> for Train {
     fn spec(&self) -> KindSpec {
         KindSpec {
             name: "train",
-            version: 1,
+            version: 2,
             summary: "a training stage: a model graph, records, losses, an optimiser",
             details: "Each step draws `accumulate` batches, adds the gradients of the weighted losses, clips their global \
                       norm and takes one AdamW step (decoupled decay; vectors and biases do not decay). A batch is a pure \
