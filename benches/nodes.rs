@@ -19,7 +19,7 @@ use std::{process::Command, time::Instant};
 use dfdx::prelude::{Axes2, MeanTo};
 use heddle_tensor::{
     AdamW, Backend, Cpu, DynModule, Forward, HostTensor, Mode, Parameters, Tape, Tokens, Value, backward,
-    modules::{InternVit, Llama},
+    modules::{Decoder, InternVit, Llama},
     value::ValueKind,
 };
 
@@ -139,11 +139,14 @@ fn vit() -> InternVit {
 
 fn llama() -> Llama {
     Llama {
-        vocab: 1024,
-        width: 512,
-        depth: 1,
-        heads: 8,
-        mlp_width: 1376,
+        decoder: Decoder {
+            vocab: 1024,
+            width: 512,
+            depth: 1,
+            heads: 8,
+            mlp_width: 1376,
+            ..Decoder::default()
+        },
         projection: None,
         ..Llama::default()
     }
@@ -204,7 +207,7 @@ fn image<B: Backend>(backend: &B) -> Value<B> {
 
 fn text<B: Backend>(_: &B) -> Value<B> {
     let ids = (0..TEXT.0 * TEXT.1).map(|i| 3 + (i * 48_271 % 1000) as u32).collect();
-    Value::Text(Tokens { ids, batch: TEXT.0, len: TEXT.1, mask: None })
+    Value::Text(Tokens::new(ids, TEXT.0, TEXT.1).unwrap())
 }
 
 fn forward<B: Backend>(

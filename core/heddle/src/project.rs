@@ -171,6 +171,16 @@ fn build_model(file: &ModelFile) -> Result<ModelGraph, Diagnostics> {
             .help(Some("give one of the nodes another `published` prefix".to_owned()));
         return Err(diagnostic.into());
     }
+    if let Some((id, missing)) = model.unshared() {
+        let (node, owner) = (model.graph().node(id), model.graph().node(missing.node));
+        let (name, shape) = (&missing.spec.name, &missing.spec.shape);
+        let message = format!("`{}` shares the parameters of `{}`", node.name, owner.name);
+        let diagnostic = Diagnostic::new(message)
+            .at(node.span)
+            .label(format!("needs `{name}` {shape:?}"))
+            .related(owner.span, "has no such parameter");
+        return Err(diagnostic.into());
+    }
     Ok(model)
 }
 

@@ -275,6 +275,37 @@ impl<'a, B: Backend> Forward<'a, B> {
         }
     }
 
+    /// An input that says which rows count, and for what: targets, or a text, whose blank rows do not count and whose
+    /// other rows are of class 0.
+    ///
+    /// # Errors
+    /// As for [`Forward::image`].
+    pub fn targets(&mut self, port: &str) -> Result<Vec<Option<u32>>, TensorError> {
+        match self.any(port)? {
+            Value::Targets(targets) => Ok(targets),
+            Value::Text(tokens) => {
+                Ok(tokens.blank().into_iter().map(|blank| (!blank).then_some(0)).collect())
+            }
+            other => Err(wrong_kind(port, "targets or a text", &other)),
+        }
+    }
+
+    /// Whether an input was given.
+    pub fn has(&self, port: &str) -> bool {
+        self.inputs.contains_key(port)
+    }
+
+    /// An input that holds scores, or vectors, which lie like scores.
+    ///
+    /// # Errors
+    /// As for [`Forward::image`].
+    pub fn logits(&mut self, port: &str) -> Result<Matrix<B>, TensorError> {
+        match self.any(port)? {
+            Value::Logits(logits) | Value::Vector(logits) => Ok(logits),
+            other => Err(wrong_kind(port, "logits", &other)),
+        }
+    }
+
     /// An input of any kind.
     ///
     /// # Errors

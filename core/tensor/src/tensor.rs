@@ -10,7 +10,7 @@ use dfdx::prelude::{HasShape, PutTape, ReshapeTo, Shape, SplitTape, TensorFromVe
 use crate::{
     backend::Backend,
     element::Element,
-    error::{OnDevice, TensorError},
+    error::{OnDevice, TensorError, expect_size},
     tape::Tape,
 };
 
@@ -98,6 +98,41 @@ pub fn slice_rows<B: Backend>(backend: &B, x: Seq<B>, rows: Range<usize>) -> Res
         return Err(TensorError::shape("rows of a sequence", 0..len, rows));
     }
     backend.slice_rows(x, rows)
+}
+
+/// Rows `places` of `x`, `[R, C]` to `[places, C]`; a row may be named more than once.
+///
+/// # Errors
+/// [`TensorError::Shape`] for a row that does not exist.
+pub fn gather_rows<B: Backend>(backend: &B, x: Matrix<B>, places: &[u32]) -> Result<Matrix<B>, TensorError> {
+    let &(rows, _) = x.shape();
+    match places.iter().find(|&&place| place as usize >= rows) {
+        Some(place) => Err(TensorError::shape("row of a matrix", 0..rows, place)),
+        None => backend.embedding(x, places, None),
+    }
+}
+
+/// `x` with row `s` of `y` added to its row `places[s]`: `[R, C]` and `[S, C]` to `[R, C]`.
+///
+/// # Errors
+/// [`TensorError::Shape`] if sizes differ, or a place is not there or comes twice.
+pub fn scatter_rows<B: Backend>(
+    backend: &B,
+    x: Matrix<B>,
+    y: Matrix<B>,
+    places: &[u32],
+) -> Result<Matrix<B>, TensorError> {
+    let (&(rows, width), &(count, given)) = (x.shape(), y.shape());
+    expect_size("width of the rows", width, given)?;
+    expect_size("places, one for each row", count, places.len())?;
+    let mut taken = vec![false; rows];
+    for &place in places {
+        match taken.get_mut(place as usize) {
+            Some(taken) if !*taken => *taken = true,
+            _ => return Err(TensorError::shape("places that exist, each once", 0..rows, place)),
+        }
+    }
+    if count == 0 { Ok(x) } else { backend.scatter_rows(x, y, places) }
 }
 
 /// The same values as a tensor that nothing else reads: a slice's backward step in dfdx 0.13 overwrites the

@@ -21,9 +21,23 @@ pub struct Tokens {
     pub len: usize,
     /// `[B, T]`, true where a token is real; where absent, a token is real if its id is not 0.
     pub mask: Option<Vec<bool>>,
+    /// `[B, T]`, true where a token counts in the loss of a language model (others have label -100); where absent, all
+    /// real ones do. The first token of a text is never predicted.
+    pub learn: Option<Vec<bool>>,
+    /// How many tokens an empty text has: begin, prefix, end. A text without more is blank.
+    pub frame: usize,
 }
 
 impl Tokens {
+    /// `ids` `[B, T]`; those that are not 0 are real.
+    ///
+    /// # Errors
+    /// [`TensorError::Shape`] if the numbers do not fit.
+    pub fn new(ids: Vec<u32>, batch: usize, len: usize) -> Result<Self, TensorError> {
+        let tokens = Self { ids, batch, len, mask: None, learn: None, frame: 0 };
+        tokens.check().map(|()| tokens)
+    }
+
     /// Texts of different lengths, padded with 0 to the longest.
     pub fn pad(texts: &[Vec<u32>]) -> Self {
         let len = texts.iter().map(Vec::len).max().unwrap_or(0).max(1);
@@ -31,7 +45,52 @@ impl Tokens {
             let padding = len - text.len();
             text.iter().copied().chain(std::iter::repeat_n(0, padding)).collect::<Vec<_>>()
         };
-        Self { ids: texts.iter().flat_map(padded).collect(), batch: texts.len(), len, mask: None }
+        let ids = texts.iter().flat_map(padded).collect();
+        Self { ids, batch: texts.len(), len, mask: None, learn: None, frame: 0 }
+    }
+
+    /// What a language model has to predict: for each token that counts, the place `[B T]` of the one before it, and
+    /// its id.
+    pub fn predictions(&self) -> impl Iterator<Item = (usize, u32)> {
+        let learn = self.learn.clone().unwrap_or_else(|| self.real());
+        let places = (1..self.ids.len()).filter(move |place| place % self.len != 0 && learn[*place]);
+        places.map(|place| (place - 1, self.ids[place]))
+    }
+
+    /// Which texts have no words of their own, by record.
+    pub fn blank(&self) -> Vec<bool> {
+        let real = self.real();
+        let count = |row: &[bool]| row.iter().filter(|real| **real).count();
+        real.chunks(self.len.max(1)).map(|row| count(row) <= self.frame).collect()
+    }
+
+    /// These texts, then others, padded to the longest. All real tokens count in a loss.
+    #[must_use]
+    pub fn followed_by(&self, other: &Self) -> Self {
+        fn padded<T: Copy>(rows: &[T], len: usize, to: usize, with: T) -> Vec<T> {
+            let padding = std::iter::repeat_n(with, to - len);
+            rows.chunks(len.max(1)).flat_map(|row| row.iter().copied().chain(padding.clone())).collect()
+        }
+        let len = self.len.max(other.len);
+        let ids = [self, other].map(|part| padded(&part.ids, part.len, len, 0)).concat();
+        let mask = [self, other].map(|part| padded(&part.real(), part.len, len, false)).concat();
+        let batch = self.batch + other.batch;
+        Self { ids, batch, len, mask: Some(mask), learn: None, frame: self.frame }
+    }
+
+    /// The texts of some records, in this order; a record may come more than once.
+    pub fn select(&self, records: &[usize]) -> Self {
+        fn rows<T: Copy>(all: &[T], len: usize, records: &[usize]) -> Vec<T> {
+            records.iter().flat_map(|record| all[record * len..][..len].iter().copied()).collect()
+        }
+        Self {
+            ids: rows(&self.ids, self.len, records),
+            batch: records.len(),
+            len: self.len,
+            mask: self.mask.as_ref().map(|mask| rows(mask, self.len, records)),
+            learn: self.learn.as_ref().map(|learn| rows(learn, self.len, records)),
+            frame: self.frame,
+        }
     }
 
     /// Which tokens are real, `[B, T]`.
@@ -45,10 +104,12 @@ impl Tokens {
     /// [`TensorError::Shape`] if not.
     pub fn check(&self) -> Result<(), TensorError> {
         expect_size("token ids", self.batch * self.len, self.ids.len())?;
-        match &self.mask {
-            Some(mask) => expect_size("elements of the token mask", self.ids.len(), mask.len()),
-            None => Ok(()),
+        for (what, marks) in [("elements of the token mask", &self.mask), ("labels", &self.learn)] {
+            if let Some(marks) = marks {
+                expect_size(what, self.ids.len(), marks.len())?;
+            }
         }
+        Ok(())
     }
 }
 
@@ -78,6 +139,8 @@ pub enum Value<B: Backend> {
     Logits(Matrix<B>),
     /// A number, mostly a loss.
     Scalar(Scalar<B>),
+    /// A class for each row, on the host; none where the row does not count.
+    Targets(Vec<Option<u32>>),
 }
 
 /// The kind of a [`Value`], for reading one from the host.
@@ -108,6 +171,7 @@ impl<B: Backend> Value<B> {
             Self::Map(_) => "a map",
             Self::Logits(_) => "logits",
             Self::Scalar(_) => "a scalar",
+            Self::Targets(_) => "targets",
         }
     }
 
@@ -128,10 +192,11 @@ impl<B: Backend> Value<B> {
             }
             Self::Text(tokens) => vec![tokens.batch, tokens.len],
             Self::Scalar(_) => Vec::new(),
+            Self::Targets(targets) => vec![targets.len()],
         }
     }
 
-    /// Copies the value to the host. Token ids become numbers.
+    /// Copies the value to the host. Token ids and targets become numbers, -100 for none.
     ///
     /// # Errors
     /// [`TensorError::Device`] if the device fails.
@@ -143,6 +208,9 @@ impl<B: Backend> Value<B> {
             Self::Vector(t) | Self::Logits(t) => narrow(to_vec::<_, B>(t)?),
             Self::Scalar(t) => narrow(to_vec::<_, B>(t)?),
             Self::Text(tokens) => tokens.ids.iter().map(|&id| id as f32).collect(),
+            Self::Targets(targets) => {
+                targets.iter().map(|target| target.map_or(-100.0, |id| id as f32)).collect()
+            }
         };
         Ok(HostTensor { shape: self.shape(), data })
     }
@@ -188,7 +256,7 @@ impl<B: Backend> Value<B> {
             Self::Vector(t) => Self::Vector(detach::<_, B>(t)?),
             Self::Logits(t) => Self::Logits(detach::<_, B>(t)?),
             Self::Scalar(t) => Self::Scalar(detach::<_, B>(t)?),
-            text @ Self::Text(_) => text,
+            host @ (Self::Text(_) | Self::Targets(_)) => host,
         })
     }
 }

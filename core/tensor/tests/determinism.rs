@@ -2,7 +2,7 @@
 
 use heddle_tensor::{
     Cpu, HostTensor, Module, Parameters, Tape, Tokens, Value, backward,
-    modules::{AttentionPool, InternVit, Itc, Llama},
+    modules::{AttentionPool, Decoder, InternVit, Itc, Llama},
     value::ValueKind,
 };
 use proptest::prelude::*;
@@ -29,8 +29,11 @@ fn towers() -> Towers {
     };
     let pool = AttentionPool { dim: 24, heads: 4, out_dim: 12, ..AttentionPool::default() };
     let projection = Some(12);
-    let text =
-        Llama { vocab: 50, width: 16, depth: 2, heads: 2, mlp_width: 20, projection, ..Llama::default() };
+    let text = Llama {
+        decoder: Decoder { vocab: 50, width: 16, depth: 2, heads: 2, mlp_width: 20, ..Decoder::default() },
+        projection,
+        ..Llama::default()
+    };
     Towers { vit, pool, text, itc: Itc::default() }
 }
 
@@ -63,7 +66,7 @@ fn features(
     let ids = records.iter().flat_map(|&record| {
         (0..LEN as u32).map(move |i| if i > 2 + record % 4 { 0 } else { 1 + (record * 31 + i * 7) % 49 })
     });
-    let text = Tokens { ids: ids.collect(), batch: records.len(), len: LEN, mask: None };
+    let text = Tokens::new(ids.collect(), records.len(), LEN).unwrap();
     let tokens = run(&towers.vit, parameters, "vit/", vec![("image", image)], &["tokens"], tape);
     let inputs = vec![("tokens", tokens["tokens"].clone())];
     let image = run(&towers.pool, parameters, "pool/", inputs, &["output"], tape)["output"].clone();

@@ -2,7 +2,7 @@
 
 use heddle_tensor::{
     Cpu, DynModule, Forward, HostTensor, Mode, Parameters, Tape, TensorError, Tokens, Value,
-    modules::{InternVit, Llama},
+    modules::{Decoder, InternVit, Llama},
     value::ValueKind,
 };
 
@@ -22,11 +22,7 @@ fn vit() -> InternVit {
 
 fn llama() -> Llama {
     Llama {
-        vocab: 50,
-        width: 48,
-        depth: 2,
-        heads: 3,
-        mlp_width: 70,
+        decoder: Decoder { vocab: 50, width: 48, depth: 2, heads: 3, mlp_width: 70, ..Decoder::default() },
         projection: Some(20),
         ..Llama::default()
     }
@@ -41,7 +37,7 @@ fn image(backend: &Cpu, records: &[u32]) -> Value<Cpu> {
 fn text(_: &Cpu, records: &[u32]) -> Value<Cpu> {
     let id = |record: u32, i: u32| if i > 8 + record % 4 { 0 } else { 1 + (record * 31 + i * 7) % 49 };
     let ids = records.iter().flat_map(|&record| (0..13).map(move |i| id(record, i))).collect();
-    Value::Text(Tokens { ids, batch: records.len(), len: 13, mask: None })
+    Value::Text(Tokens::new(ids, records.len(), 13).unwrap())
 }
 
 struct Case {

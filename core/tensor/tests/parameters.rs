@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use heddle_tensor::{
     Backend, Cpu, CpuF64, Init, Module, ParameterSpec, Parameters,
-    modules::{InternVit, Llama},
+    modules::{Decoder, InternVit, Llama},
     parameter::{LoadOptions, WeightsError, WeightsFile, to_safetensors},
 };
 use proptest::prelude::*;
@@ -66,7 +66,10 @@ fn draws_depend_on_seed_and_name_alone() {
 
 #[test]
 fn weight_decay_takes_matrices_only() {
-    let llama = Llama { vocab: 9, width: 4, depth: 1, heads: 1, mlp_width: 3, ..Llama::default() };
+    let llama = Llama {
+        decoder: Decoder { vocab: 9, width: 4, depth: 1, heads: 1, mlp_width: 3, ..Decoder::default() },
+        ..Llama::default()
+    };
     let decaying = Module::parameters(&llama).into_iter().filter(|spec| spec.decay).count();
     assert_eq!(decaying, 1 + 4 + 3 + 1);
     for spec in Module::parameters(&InternVit { depth: 1, ..InternVit::default() }) {

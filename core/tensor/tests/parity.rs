@@ -2,7 +2,10 @@
 
 use heddle_tensor::{Cpu, CpuF64};
 
-use crate::support::parity::{check_internvl_c, check_pool, check_positions, check_vit};
+use crate::support::{
+    generative::{check_internvl_g, check_losses, check_qllama, check_retrieval, check_stage2},
+    parity::{check_internvl_c, check_pool, check_positions, check_vit},
+};
 
 #[test]
 fn vit_with_query_key_norm() {
@@ -32,4 +35,34 @@ fn attention_pooling() {
 fn internvl_c() {
     check_internvl_c(&Cpu::default());
     check_internvl_c(&CpuF64::default());
+}
+
+#[test]
+fn qllama() {
+    check_qllama(&Cpu::default());
+    check_qllama(&CpuF64::default());
+}
+
+#[test]
+fn internvl_g() {
+    check_internvl_g(&Cpu::default());
+    check_internvl_g(&CpuF64::default());
+}
+
+#[test]
+fn stage2() {
+    check_stage2(&Cpu::default());
+    check_stage2(&CpuF64::default());
+}
+
+#[test]
+fn retrieval() {
+    check_retrieval(&Cpu::default());
+    check_retrieval(&CpuF64::default());
+}
+
+#[test]
+fn losses() {
+    check_losses(&Cpu::default());
+    check_losses(&CpuF64::default());
 }

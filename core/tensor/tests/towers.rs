@@ -3,7 +3,7 @@
 use heddle_tensor::{
     Backend, Cpu, CpuF64, DynModule, Forward, HostTensor, Mode, Parameters, Tape, Tokens, Value,
     backward_with,
-    modules::{InternVit, Llama, Probe},
+    modules::{Decoder, InternVit, Llama, Probe},
     value::ValueKind,
 };
 
@@ -27,13 +27,16 @@ fn vit(checkpoint: bool) -> InternVit {
 
 fn llama(checkpoint: bool) -> Llama {
     Llama {
-        vocab: 60,
-        width: 40,
-        depth: 2,
-        heads: 2,
-        mlp_width: 52,
+        decoder: Decoder {
+            vocab: 60,
+            width: 40,
+            depth: 2,
+            heads: 2,
+            mlp_width: 52,
+            checkpoint,
+            ..Decoder::default()
+        },
         projection: None,
-        checkpoint,
         ..Llama::default()
     }
 }
@@ -48,7 +51,7 @@ fn image<B: Backend>(backend: &B, tape: &Tape<B>) -> Value<B> {
 fn text<B: Backend>(_: &B, _: &Tape<B>) -> Value<B> {
     let len = 53;
     let id = |i: usize| if i % len > 30 + 5 * (i / len) { 0 } else { 1 + (i * 29 % 59) as u32 };
-    Value::Text(Tokens { ids: (0..RECORDS * len).map(id).collect(), batch: RECORDS, len, mask: None })
+    Value::Text(Tokens::new((0..RECORDS * len).map(id).collect(), RECORDS, len).unwrap())
 }
 
 /// One training pass of a tower: its states, and the gradients of their sum with fixed weights, by name; the input's last.

@@ -3,7 +3,7 @@
 use heddle_tensor::{
     AdamW, Backend, Cpu, CpuF64, Ema, Forward, HostTensor, Init, Mode, Module, ParameterSpec, Parameters,
     Schedule, Tape, TensorError, Tokens, Value, backward,
-    modules::{DropPathMode, InternVit, Itc, Linear, Llama, MeanPool, Probe},
+    modules::{Decoder, DropPathMode, InternVit, Itc, Linear, Llama, MeanPool, Probe},
     value::ValueKind,
     weighted_sum,
 };
@@ -200,7 +200,10 @@ fn wrong_use_is_explained() {
         call("image", vec![1, 3, 16, 18], "tokens"),
         r#"image size: expected "multiples of the patch size 4", found [16, 18]"#
     );
-    let llama = Llama { vocab: 5, width: 4, depth: 1, heads: 1, mlp_width: 3, ..Llama::default() };
+    let llama = Llama {
+        decoder: Decoder { vocab: 5, width: 4, depth: 1, heads: 1, mlp_width: 3, ..Decoder::default() },
+        ..Llama::default()
+    };
     let specs = Module::parameters(&llama).into_iter().map(|spec| (spec.name.clone(), spec));
     let parameters = Parameters::init(specs, 0, &Cpu::default()).unwrap();
     let text = Value::Text(Tokens::pad(&[vec![1, 7], vec![2]]));

@@ -19,6 +19,7 @@ mod overrides;
 mod params;
 mod reader;
 mod run;
+mod share;
 mod sweep;
 mod value;
 

@@ -14,6 +14,7 @@ use super::{
     overrides::{self, Override},
     params::{Scope, Unknown, overlay},
     reader::ReadEnv,
+    share,
     value::{Entry, Table, ValueKind, table_json},
 };
 use crate::{
@@ -142,7 +143,11 @@ impl ModelText {
                 scope.substitute(&mut entry.value, Unknown::Report, problems);
             }
         }
-        let (nodes, mut broken) = read_nodes(self.root.get("nodes").map(|entry| &entry.value), problems);
+        if let Some(entry) = self.root.get_mut("nodes") {
+            share::expand(&mut entry.value, problems);
+        }
+        let (mut nodes, mut broken) = read_nodes(self.root.get("nodes").map(|entry| &entry.value), problems);
+        nodes.values_mut().for_each(share::mark);
         let outputs = read_outputs(&self.root, problems);
         let env = ReadEnv::new(loader, sources, std::mem::take(problems));
         let inputs = self.root.get("inputs").map(|entry| read_inputs(&env, &entry.value, &mut broken));

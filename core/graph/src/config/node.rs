@@ -2,7 +2,10 @@
 
 use indexmap::IndexMap;
 
-use super::{model::GraphId, value::Table, value::Value};
+use super::{
+    model::GraphId,
+    value::{Table, Value},
+};
 use crate::{
     diagnostic::{Diagnostic, Problems},
     source::Span,
@@ -19,6 +22,8 @@ pub struct ConfigNode {
     pub table: Table,
     /// The model graph that its key `graph` names; `None` also if that could not be read.
     pub graph: Option<GraphId>,
+    /// The node of the same model graph whose parameters it uses.
+    pub share: Option<String>,
     /// Where its name is written.
     pub span: Span,
 }
@@ -71,7 +76,7 @@ fn read_node(name: &str, span: Span, value: &Value, problems: &mut Problems) -> 
         return None;
     };
     let kind = (text.to_owned(), kind.value.span);
-    Some(ConfigNode { name: name.to_owned(), kind, table: table.clone(), graph: None, span })
+    Some(ConfigNode { name: name.to_owned(), kind, table: table.clone(), graph: None, share: None, span })
 }
 
 /// Whether a text can be the name of a node, an input or an output: no dots, no slashes.

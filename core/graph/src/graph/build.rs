@@ -72,6 +72,7 @@ pub fn build<N: NodeSpec + ?Sized, C: ?Sized>(
                 left_out: reading.left_out,
                 files: reading.files,
                 graph: config.graph,
+                share: config.share.clone(),
                 edges,
                 outputs,
                 span: config.span,
@@ -122,7 +123,8 @@ fn read<'a, N: NodeSpec + ?Sized, C: ?Sized>(
     let spec = kind.read(&mut reader, context);
     let ports = spec.inputs();
     let keys = ports.iter().filter(|port| port.place == Place::Key).map(|port| port.name);
-    let known: Vec<&str> = ["kind", "in"].into_iter().chain(keys).collect();
+    let share = config.share.as_ref().map(|_| "share");
+    let known: Vec<&str> = ["kind", "in"].into_iter().chain(share).chain(keys).collect();
     let reading = reader.finish(&known);
     let kind = kind.spec();
     let mut problems = env.problems.borrow_mut();

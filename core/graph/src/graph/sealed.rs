@@ -82,6 +82,8 @@ pub struct Node<N: ?Sized> {
     pub files: Vec<(String, InputFile)>,
     /// The model graph that it names.
     pub graph: Option<GraphId>,
+    /// The node of the same model graph whose parameters it uses, if it has none of its own.
+    pub share: Option<String>,
     /// The connections, by port in the order of [`super::NodeSpec::inputs`]; unconnected ports are not there.
     pub edges: IndexMap<&'static str, Vec<Edge>>,
     /// What it gives, the default port first.
@@ -167,6 +169,11 @@ impl<N: ?Sized> Graph<N> {
         seen
     }
 
+    /// The node whose parameters a node uses: itself, unless it shares those of another.
+    pub fn owner(&self, id: NodeId) -> NodeId {
+        self.node(id).share.as_ref().and_then(|name| self.find(name)).unwrap_or(id)
+    }
+
     /// How many nodes there are.
     pub fn len(&self) -> usize {
         self.dag.node_count()
@@ -197,12 +204,16 @@ impl<N: ?Sized> Graph<N> {
             .iter()
             .map(|(port, edges)| ((*port).to_owned(), self.canonical_edges(edges)))
             .collect();
-        json!({
+        let mut canonical = json!({
             "kind": node.kind.name,
             "version": node.kind.version,
             "params": node.canonical,
             "edges": edges,
-        })
+        });
+        if let Some(owner) = &node.share {
+            canonical["share"] = owner.as_str().into();
+        }
+        canonical
     }
 
     /// The order of unlabelled edges means something, that of labelled ones does not.

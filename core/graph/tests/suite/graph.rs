@@ -1,6 +1,6 @@
 //! Links, types, queries and drawings of sealed graphs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use heddle_graph::graph::{
     Graph, NodeId, PortError, Source,
@@ -53,14 +53,17 @@ fn queries_follow_the_order() {
 fn gradients_that_flow_nowhere_are_found() {
     let graph = built(MODEL);
     let find = |name: &str| graph.find(name).unwrap();
-    let check = |losses: &[&str], trained: &[&str]| {
+    let check = |losses: &[&str], trained: &[(&str, &'static str)]| {
         let losses: Vec<NodeId> = losses.iter().map(|name| find(name)).collect();
-        let trained: BTreeSet<NodeId> = trained.iter().map(|name| find(name)).collect();
+        // Parameters are named as the nodes that use them.
+        let trained: BTreeMap<NodeId, BTreeSet<&str>> =
+            trained.iter().map(|(node, uses)| (find(node), BTreeSet::from([*uses]))).collect();
         unreachable(&graph, &losses, &trained)
     };
-    assert_eq!(check(&["itc"], &["vit", "text"]), []);
+    assert_eq!(check(&["itc"], &[("vit", "vit"), ("text", "text")]), []);
     assert_eq!(check(&["itc"], &[]), [GradientFault::LossReachesNothing(find("itc"))]);
-    assert_eq!(check(&[], &["vit"]), [GradientFault::TrainedUnreached(find("vit"))]);
+    assert_eq!(check(&[], &[("vit", "vit")]), [GradientFault::TrainedUnreached("vit")]);
+    assert_eq!(check(&["itc"], &[("vit", "vit"), ("spare", "vit")]), []);
 }
 
 #[test]

@@ -157,15 +157,12 @@ fn parameters<B: Backend>(
         })
         .collect();
     let needed = model.graph().upstream(&ids);
-    let specs = model.parameters().into_iter().filter(|parameter| needed.contains(&parameter.node));
-    let mut parameters =
-        Parameters::init(specs.map(|parameter| (parameter.name, parameter.spec)), 0, backend)
-            .map_err(crate::exec::NodeError::from)?;
+    let needed = model.used_by_all(&needed);
+    let specs = needed.iter().map(|parameter| (parameter.name.clone(), parameter.spec.clone()));
+    let mut parameters = Parameters::init(specs, 0, backend).map_err(crate::exec::NodeError::from)?;
     let file = open(&options.weights)?;
     let from = options.weights.display().to_string();
-    load_published(model, &mut parameters, file.bytes(), &from, |parameter| {
-        needed.contains(&parameter.node)
-    })?;
+    load_published(&needed, &mut parameters, file.bytes(), &from)?;
     Ok(parameters)
 }
 
@@ -272,7 +269,8 @@ fn read_value<B: Backend>(
     let shape = view.shape().to_vec();
     if class == Class::Text {
         let [batch, len] = *shape else { return Err(format!("token ids are [B, T], not {shape:?}")) };
-        return Ok(Value::Text(Tokens { ids: integers(view)?, batch, len, mask: None }));
+        let tokens = Tokens::new(integers(view)?, batch, len);
+        return tokens.map(Value::Text).map_err(|error| error.to_string());
     }
     let kind = match class {
         Class::Image => ValueKind::Image,

@@ -8,7 +8,10 @@ mod run;
 mod size;
 mod weights;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use heddle_graph::{
     config::GraphId,
@@ -79,19 +82,42 @@ impl ModelGraph {
         self.graph.canonical()
     }
 
-    /// All parameters, in topological order of their nodes.
+    /// All parameters, in topological order of their nodes; those that several nodes share once.
     pub fn parameters(&self) -> Vec<Parameter> {
-        let of = |id: NodeId| {
-            let node = self.graph.node(id);
-            let specs = self.modules[&id].parameters();
-            specs.into_iter().map(move |spec| Parameter {
-                node: id,
-                name: format!("{}/{}", node.name, spec.name),
-                published: node.spec.published().cloned().unwrap_or_default().name(&node.name, &spec.name),
-                spec,
-            })
+        self.graph.ids().filter(|id| self.graph.owner(*id) == *id).flat_map(|id| self.used_by(id)).collect()
+    }
+
+    /// The parameters that one node computes with, its own or another's.
+    pub fn used_by(&self, id: NodeId) -> Vec<Parameter> {
+        let owner = self.graph.owner(id);
+        let node = self.graph.node(owner);
+        let published = node.spec.published().cloned().unwrap_or_default();
+        let parameter = |spec: ParameterSpec| Parameter {
+            node: owner,
+            name: format!("{}/{}", node.name, spec.name),
+            published: published.name(&node.name, &spec.name),
+            spec,
         };
-        self.graph.ids().flat_map(of).collect()
+        self.modules[&id].parameters().into_iter().map(parameter).collect()
+    }
+
+    /// The parameters that some nodes compute with, in the order of [`ModelGraph::parameters`].
+    pub fn used_by_all(&self, ids: &BTreeSet<NodeId>) -> Vec<Parameter> {
+        let names: BTreeSet<String> =
+            ids.iter().flat_map(|id| self.used_by(*id)).map(|parameter| parameter.name).collect();
+        self.parameters().into_iter().filter(|parameter| names.contains(&parameter.name)).collect()
+    }
+
+    /// A node that shares another's parameters and needs one that the other does not have in this shape.
+    pub fn unshared(&self) -> Option<(NodeId, Parameter)> {
+        let owned = |id: NodeId, wanted: &Parameter| {
+            let own = self.modules[&self.graph.owner(id)].parameters();
+            own.iter().any(|spec| spec.name == wanted.spec.name && spec.shape == wanted.spec.shape)
+        };
+        self.graph.ids().find_map(|id| {
+            let missing = self.used_by(id).into_iter().find(|parameter| !owned(id, parameter))?;
+            Some((id, missing))
+        })
     }
 
     /// The source and type behind a name of the graph's `outputs`, or behind `node.port`.

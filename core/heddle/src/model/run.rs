@@ -60,7 +60,8 @@ impl<B: Backend> Pass<'_, B> {
             let failed = |error| RunError::Node { node: node.name.clone(), error };
             // Each node draws from a stream of its own.
             let seed = self.seed.wrapping_add((place as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            let scope = self.parameters.scope(format!("{}/", node.name));
+            let owner = &graph.node(graph.owner(id)).name;
+            let scope = self.parameters.scope(format!("{owner}/"));
             let mut cx =
                 Forward::new(self.parameters.backend(), scope, self.mode, seed).with_tape(&self.tape);
             for (port, edges) in &node.edges {

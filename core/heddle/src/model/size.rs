@@ -1,10 +1,12 @@
 //! How large a model graph is: parameters and multiply-adds, without allocating weights.
 
+use std::collections::BTreeSet;
+
 use heddle_graph::graph::{Class, Dim, NodeId, PortType};
 use heddle_tensor::InputSize;
 use serde::Serialize;
 
-use super::{ModelGraph, Parameter};
+use super::ModelGraph;
 
 /// Length of a text whose input says none: the longest that InternVL reads (spec of the published tokenizer call).
 const TEXT_TOKENS: usize = 80;
@@ -16,7 +18,7 @@ pub struct Size {
     pub node: String,
     /// Its kind.
     pub kind: String,
-    /// Number of parameters.
+    /// Number of parameters, 0 for a node that shares those of another.
     pub parameters: u64,
     /// Multiply-adds of one record's forward pass; none if a size is known only at run time.
     pub macs: Option<u64>,
@@ -27,7 +29,9 @@ impl ModelGraph {
     pub fn sizes(&self) -> Vec<Size> {
         let of = |id: NodeId| {
             let node = self.graph.node(id);
-            let parameters = self.modules[&id].parameters().iter().map(|spec| spec.len() as u64).sum();
+            let own = self.graph.owner(id) == id;
+            let specs = if own { self.modules[&id].parameters() } else { Vec::new() };
+            let parameters = specs.iter().map(|spec| spec.len() as u64).sum();
             Size {
                 node: node.name.clone(),
                 kind: node.kind.name.to_owned(),
@@ -38,13 +42,9 @@ impl ModelGraph {
         self.graph.ids().map(of).collect()
     }
 
-    /// Number of elements of some of the parameters.
-    pub fn count_parameters(&self, of: impl Fn(&Parameter) -> bool) -> u64 {
-        self.parameters()
-            .iter()
-            .filter(|parameter| of(parameter))
-            .map(|parameter| parameter.spec.len() as u64)
-            .sum()
+    /// Number of elements of the parameters that these nodes compute with.
+    pub fn count_parameters(&self, ids: &BTreeSet<NodeId>) -> u64 {
+        self.used_by_all(ids).iter().map(|parameter| parameter.spec.len() as u64).sum()
     }
 
     /// Multiply-adds of one record's forward pass through the nodes that `of` names and everything upstream.

@@ -58,17 +58,15 @@ pub fn save<B: Backend>(model: &ModelGraph, parameters: &Parameters<B>) -> Resul
     parameters.save_safetensors(rename, &BTreeMap::from([(NAMES.to_owned(), text)]))
 }
 
-/// Loads parameters by their published names. With `only`, those of these nodes; every one of them must be there.
+/// Loads parameters by their published names; every one of them must be there.
 pub fn load_published<B: Backend>(
-    model: &ModelGraph,
+    wanted: &[Parameter],
     parameters: &mut Parameters<B>,
     bytes: &[u8],
     from: &str,
-    only: impl Fn(&Parameter) -> bool,
 ) -> Result<LoadReport, WeightsError> {
-    let wanted = model.parameters().into_iter().filter(|parameter| only(parameter));
     let keys: BTreeMap<String, String> =
-        wanted.map(|parameter| (parameter.name, parameter.published)).collect();
+        wanted.iter().map(|parameter| (parameter.name.clone(), parameter.published.clone())).collect();
     load(parameters, bytes, from, &keys)
 }
 
@@ -83,7 +81,7 @@ pub fn load_states<B: Backend>(
     part: Option<&str>,
 ) -> Result<LoadReport, WeightsError> {
     let Some(label) = label else {
-        return load_published(model, parameters, bytes, from, |_| true);
+        return load_published(&model.parameters(), parameters, bytes, from);
     };
     let there = names_in(bytes, from)?;
     let part = part.unwrap_or(label);

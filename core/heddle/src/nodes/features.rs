@@ -102,7 +102,7 @@ impl Node for Export {
     fn memory_bytes(&self) -> u64 {
         let Some(graph) = &self.graph else { return 0 };
         let nodes = graph.output(&self.output).map(|(source, _)| needed(graph, &source)).unwrap_or_default();
-        precision::bytes(self.precision) * graph.count_parameters(|parameter| nodes.contains(&parameter.node))
+        precision::bytes(self.precision) * graph.count_parameters(&nodes)
     }
 
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {

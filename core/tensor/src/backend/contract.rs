@@ -13,7 +13,7 @@ use dfdx::{prelude::Shape, tensor_ops::Device};
 
 use super::{
     compose,
-    weights::{LlamaAttention, LlamaMlp, VitAttention, VitMlp},
+    weights::{CrossAttention, LlamaAttention, LlamaMlp, VitAttention, VitMlp},
 };
 use crate::{
     element::Element,
@@ -267,6 +267,17 @@ pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
         compose::llama_attention(self, x, w, positions, mask)
     }
 
+    /// QLLaMA's cross-attention, without its residual: `out(attention(query(norm(q)), key(n), value(n)))` with `n =
+    /// vision_norm(v)`, every query seeing every row of `v`, no positions. `[B, Q, C]`, `[B, N, D]` to `[B, Q, C]`.
+    fn cross_attention(
+        &self,
+        q: Seq<Self>,
+        v: Seq<Self>,
+        w: CrossAttention<Self>,
+    ) -> Result<Seq<Self>, TensorError> {
+        compose::cross_attention(self, q, v, w)
+    }
+
     /// The perceptron branch of a LLaMA layer: `x + down(silu(gate(n)) * up(n))` with `n = norm(x)`, `[B, T,
     /// C]`.
     fn llama_mlp(&self, x: Seq<Self>, w: LlamaMlp<Self>) -> Result<Seq<Self>, TensorError> {
@@ -305,6 +316,16 @@ pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
     /// Rows `rows` of each sequence, `[B, N, C]` to `[B, rows, C]`.
     fn slice_rows(&self, x: Seq<Self>, rows: Range<usize>) -> Result<Seq<Self>, TensorError> {
         compose::slice_rows::<Self>(x, rows)
+    }
+
+    /// `x` with row `s` of `y` added to its row `places[s]`: `[R, C]` and `[S, C]` to `[R, C]`. No place comes twice.
+    fn scatter_rows(
+        &self,
+        x: Matrix<Self>,
+        y: Matrix<Self>,
+        places: &[u32],
+    ) -> Result<Matrix<Self>, TensorError> {
+        compose::scatter_rows(self, x, y, places)
     }
 
     /// Mean over the rows of each sequence, `[B, N, C]` to `[B, C]`.

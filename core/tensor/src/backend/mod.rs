@@ -14,4 +14,4 @@ pub use cpu::Cpu;
 pub use cpu_f64::CpuF64;
 #[cfg(feature = "cuda")]
 pub use cuda::{Cuda, CudaBuffer};
-pub use weights::{LlamaAttention, LlamaMlp, QkNorm, RmsNorm, VitAttention, VitMlp, Weights};
+pub use weights::{CrossAttention, LlamaAttention, LlamaMlp, QkNorm, RmsNorm, VitAttention, VitMlp, Weights};

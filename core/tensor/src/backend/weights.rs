@@ -85,6 +85,25 @@ pub struct LlamaAttention<B: Backend> {
     pub rope_base: f64,
 }
 
+/// Cross-attention of a QLLaMA layer from queries to visual features, with both norms, without biases.
+#[derive(Debug, Clone)]
+pub struct CrossAttention<B: Backend> {
+    /// Of the queries, before their projection.
+    pub norm: RmsNorm<B>,
+    /// Of the visual features `[D]`, before theirs.
+    pub vision_norm: RmsNorm<B>,
+    /// `[C, C]`
+    pub query: Matrix<B>,
+    /// `[C, D]`
+    pub key: Matrix<B>,
+    /// `[C, D]`
+    pub value: Matrix<B>,
+    /// `[C, C]`
+    pub out: Matrix<B>,
+    /// Number of heads; `C / heads` columns each, scores divided by the root of that.
+    pub heads: usize,
+}
+
 /// Gated perceptron of a LLaMA layer with its norm, without biases.
 #[derive(Debug, Clone)]
 pub struct LlamaMlp<B: Backend> {
@@ -150,5 +169,6 @@ weights! {
     VitAttention { norm, qkv, qkv_bias, qk_norm, proj, proj_bias, gamma } { heads }
     VitMlp { norm, fc1, fc1_bias, fc2, fc2_bias, gamma } {}
     LlamaAttention { norm, query, key, value, out } { heads, rope_base }
+    CrossAttention { norm, vision_norm, query, key, value, out } { heads }
     LlamaMlp { norm, gate, up, down } {}
 }

@@ -3,21 +3,45 @@
 //! Modules with one main input or output call the port `input` or `output` unless their own word is clearer.
 
 mod attention_pool;
+mod cross_entropy;
 mod flatten_linear;
 pub mod internvit;
 mod itc;
+mod itm;
 mod linear;
 mod llama;
 mod mean_pool;
+mod pairs;
 mod probe;
+mod qllama;
+mod unit_sum;
 
 pub use attention_pool::AttentionPool;
+pub use cross_entropy::CrossEntropy;
 pub use flatten_linear::FlattenLinear;
 pub use internvit::{DropPathMode, InternVit};
 pub use itc::Itc;
+pub use itm::Itm;
 pub use linear::Linear;
-pub use llama::Llama;
+pub use llama::{Decoder, Llama, Mix};
 pub use mean_pool::MeanPool;
+pub use pairs::{PairScheme, Pairs};
 pub use probe::Probe;
+pub use qllama::{Qllama, Vision};
+pub use unit_sum::UnitSum;
 
-crate::module::dyn_modules!(AttentionPool, FlattenLinear, InternVit, Itc, Linear, Llama, MeanPool, Probe);
+crate::module::dyn_modules!(
+    AttentionPool,
+    CrossEntropy,
+    FlattenLinear,
+    InternVit,
+    Itc,
+    Itm,
+    Linear,
+    Llama,
+    MeanPool,
+    Pairs,
+    Probe,
+    Qllama,
+    UnitSum,
+);

@@ -46,6 +46,6 @@ fn flat<B: Backend>(value: Value<B>) -> Result<Row<B>, TensorError> {
         Value::Sequence(x) => flatten(x),
         Value::Vector(x) | Value::Logits(x) => flatten(x),
         Value::Scalar(x) => flatten(x),
-        text @ Value::Text(_) => Err(wrong_kind("input", "a tensor", &text)),
+        host @ (Value::Text(_) | Value::Targets(_)) => Err(wrong_kind("input", "a tensor", &host)),
     }
 }

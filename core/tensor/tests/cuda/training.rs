@@ -2,7 +2,7 @@
 
 use heddle_tensor::{
     AdamW, Backend, Cpu, Ema, HostTensor, Mode, Module, Parameters, Precision, Tape, Tokens, Value, backward,
-    modules::{AttentionPool, FlattenLinear, InternVit, Itc, Llama, MeanPool},
+    modules::{AttentionPool, Decoder, FlattenLinear, InternVit, Itc, Llama, MeanPool},
     value::ValueKind,
     weighted_sum,
 };
@@ -66,13 +66,16 @@ impl Model {
         };
         let pool = AttentionPool { dim: 24, heads: 4, out_dim: 12, ..AttentionPool::default() };
         let text = Llama {
-            vocab: 50,
-            width: 16,
-            depth: 2,
-            heads: 2,
-            mlp_width: 20,
+            decoder: Decoder {
+                vocab: 50,
+                width: 16,
+                depth: 2,
+                heads: 2,
+                mlp_width: 20,
+                checkpoint,
+                ..Decoder::default()
+            },
             projection: Some(12),
-            checkpoint,
             ..Llama::default()
         };
         Self { vit, pool, text, itc: Itc { max_scale: Some(100.0), ..Itc::default() } }
@@ -103,7 +106,7 @@ impl Model {
         let image = value(parameters.backend(), ValueKind::Image, HostTensor { shape, data }, &Tape::off());
         let ids = (0..BATCH as u32 * 7)
             .map(|i| if i % 7 > 3 + i / 7 % 3 { 0 } else { 1 + (i * 31 + step as u32) % 49 });
-        let text = Value::Text(Tokens { ids: ids.collect(), batch: BATCH, len: 7, mask: None });
+        let text = Value::Text(Tokens::new(ids.collect(), BATCH, 7).unwrap());
         let tokens = train(&self.vit, parameters, "vit/", ("image", image), "tokens", step, tape);
         let image = train(&self.pool, parameters, "pool/", ("tokens", tokens), "output", step, tape);
         let text = train(&self.text, parameters, "text/", ("text", text), "eos", step, tape);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use heddle_tensor::{
     Backend, Element, HostTensor, Mask, Matrix, Parameters, Row, Scalar, Seq, Tape, TensorError, Value,
-    backend::{LlamaAttention, LlamaMlp, QkNorm, RmsNorm, VitAttention, VitMlp},
+    backend::{CrossAttention, LlamaAttention, LlamaMlp, QkNorm, RmsNorm, VitAttention, VitMlp},
     backward_with,
     modules::Probe,
     tensor::reshape,
@@ -147,6 +147,13 @@ cases! { ($) case_tests
         let sliced = heddle_tensor::tensor::slice_rows(_b, x, 1..3)?;
         let first = heddle_tensor::tensor::slice_rows(_b, rest, 0..2)?;
         _b.residual(sliced, first, None, None)
+    };
+    scatter_rows: [20, 12], |b, [x, y]| heddle_tensor::tensor::scatter_rows(b, mat(x, 5)?, mat(y, 3)?, &[4, 0, 1]);
+    cross_attention: [24, 48, 4, 6, 16, 24, 24, 16], |b, [q, v, norm, vision, query, key, value, out]| {
+        let (norm, vision_norm) = (RmsNorm { weight: norm, eps: 1e-3 }, RmsNorm { weight: vision, eps: 1e-3 });
+        let [query, key, value, out] = [mat(query, 4)?, mat(key, 4)?, mat(value, 4)?, mat(out, 4)?];
+        let w = CrossAttention { norm, vision_norm, query, key, value, out, heads: 2 };
+        b.cross_attention(seq(q, 2, 3)?, seq(v, 2, 4)?, w)
     };
     mean_tokens: [24], |b, [x]| b.mean_tokens(seq(x, 2, 3)?);
     cross_entropy: [20], |b, [logits]| b.cross_entropy(mat(logits, 4)?, &[Some(1), None, Some(4), Some(0)], 0.1);

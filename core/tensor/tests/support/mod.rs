@@ -1,6 +1,7 @@
 //! Fixtures, one call of one module, and what several test binaries check.
 
 pub mod cases;
+pub mod generative;
 pub mod parity;
 
 use std::{collections::BTreeMap, path::PathBuf};
@@ -46,19 +47,46 @@ impl Fixture {
         let file = SafeTensors::deserialize(&self.bytes).unwrap();
         let view = file.tensor(name).unwrap();
         let ids = view.data().as_chunks::<8>().0.iter().map(|&b| i64::from_le_bytes(b) as u32).collect();
-        Tokens { ids, batch: view.shape()[0], len: view.shape()[1], mask: None }
+        Tokens::new(ids, view.shape()[0], view.shape()[1]).unwrap()
     }
 
-    /// A field of the configuration, by path.
-    pub fn config(&self, path: &str) -> usize {
+    /// Tokens with the mask of another tensor.
+    pub fn masked(&self, ids: &str, mask: &str) -> Tokens {
+        let mask = self.integers(mask).into_iter().map(|mark| mark == Some(1)).collect();
+        Tokens { mask: Some(mask), ..self.tokens(ids) }
+    }
+
+    /// Integers, none where they are negative.
+    pub fn integers(&self, name: &str) -> Vec<Option<u32>> {
+        let file = SafeTensors::deserialize(&self.bytes).unwrap();
+        let data = file.tensor(name).unwrap().data().as_chunks::<8>().0.to_vec();
+        data.into_iter().map(|bytes| u32::try_from(i64::from_le_bytes(bytes)).ok()).collect()
+    }
+
+    /// Which labels count.
+    pub fn learnt(&self, name: &str) -> Vec<bool> {
+        self.integers(name).iter().map(Option::is_some).collect()
+    }
+
+    /// A number of the configuration, by path.
+    pub fn number(&self, path: &str) -> f64 {
         let value = path.split('.').fold(&self.json["config"], |value, key| &value[key]);
-        value.as_u64().unwrap_or_else(|| panic!("{path}")) as usize
+        value.as_f64().unwrap_or_else(|| panic!("{path}"))
+    }
+
+    /// A size of the configuration, by path.
+    pub fn config(&self, path: &str) -> usize {
+        self.number(path) as usize
     }
 
     /// Compares with an output or gradient of the fixture, within its tolerance times `slack`. Gives the
     /// difference in units of the tolerance.
     pub fn compare(&self, name: &str, found: &HostTensor, slack: f64) -> f64 {
-        let expected = self.tensor(name);
+        self.close(name, &self.tensor(name), found, slack)
+    }
+
+    /// As [`Fixture::compare`], with a part of the tensor.
+    pub fn close(&self, name: &str, expected: &HostTensor, found: &HostTensor, slack: f64) -> f64 {
         assert_eq!(expected.data.len(), found.data.len(), "{name}: number of elements");
         let tolerance = self.json["tolerance_abs"][name].as_f64().unwrap_or_else(|| panic!("{name}"));
         let pairs = expected.data.iter().zip(&found.data);

@@ -2,13 +2,13 @@
 
 use heddle_tensor::{
     Backend, Element, HostTensor, Module, ParamGrads, Tape, Value, backward, backward_with,
-    modules::{AttentionPool, InternVit, Itc, Llama, Probe},
+    modules::{AttentionPool, Decoder, InternVit, Itc, Llama, Probe},
     value::ValueKind,
 };
 
 use super::{Fixture, Specs, run, scalar, value};
 
-fn vit(fixture: &Fixture, config: &str) -> InternVit {
+pub fn vit(fixture: &Fixture, config: &str) -> InternVit {
     let number = |field: &str| fixture.config(&format!("{config}{field}"));
     let flag = |field: &str| {
         let path = format!("{config}{field}");
@@ -56,7 +56,7 @@ pub fn check_vit<B: Backend>(backend: &B, name: &str) -> f64 {
 }
 
 /// Compares every gradient that the fixture holds under `prefix` and the name that `key` gives.
-fn compare_gradients<B: Backend>(
+pub fn compare_gradients<B: Backend>(
     fixture: &Fixture,
     grads: &ParamGrads<B>,
     prefix: &str,
@@ -74,7 +74,7 @@ fn compare_gradients<B: Backend>(
         }
     }
     // Gradients of inputs are compared by the caller.
-    assert!(seen > 5 && seen + 1 >= expected, "{prefix}: {seen} of {expected} gradients");
+    assert!(seen > 2 && seen + 1 >= expected, "{prefix}: {seen} of {expected} gradients");
     worst
 }
 
@@ -150,14 +150,17 @@ fn internvl_c_modules(fixture: &Fixture) -> (InternVit, AttentionPool, Llama, It
     let heads = number("attn_pool_num_heads");
     let pool = AttentionPool { dim: tower.width, heads, out_dim, ..AttentionPool::default() };
     let llama = Llama {
-        vocab: text("vocab_size"),
-        width: text("hidden_size"),
-        depth: text("num_hidden_layers"),
-        heads: text("num_attention_heads"),
-        mlp_width: text("intermediate_size"),
-        max_positions: text("max_position_embeddings"),
+        decoder: Decoder {
+            vocab: text("vocab_size"),
+            width: text("hidden_size"),
+            depth: text("num_hidden_layers"),
+            heads: text("num_attention_heads"),
+            mlp_width: text("intermediate_size"),
+            max_positions: text("max_position_embeddings"),
+            checkpoint: false,
+            ..Decoder::default()
+        },
         projection: Some(out_dim),
-        checkpoint: false,
         ..Llama::default()
     };
     (tower, pool, llama, Itc::default())
@@ -197,7 +200,7 @@ pub fn check_internvl_c<B: Backend>(backend: &B) {
     let loss = run(&itc, &parameters, "itc/", inputs, &["loss"], &tape).remove("loss").unwrap();
     fixture.compare("io.out.clip_loss_c", &loss.to_host().unwrap(), 1.0);
     let grads = backward(scalar(loss), &parameters).unwrap();
-    let padding = &grads.to_host("text/model.embed_tokens.weight").unwrap()[..llama.width];
+    let padding = &grads.to_host("text/model.embed_tokens.weight").unwrap()[..llama.decoder.width];
     assert!(padding.iter().all(|&x| x == 0.0), "the padding row has a gradient");
     compare_gradients(&fixture, &grads, "io.grad.clip_c.", published);
 }

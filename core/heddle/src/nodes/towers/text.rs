@@ -92,7 +92,7 @@ impl TextSide {
     pub fn memory_bytes(&self) -> u64 {
         let Some(graph) = &self.graph else { return 0 };
         let nodes = graph.output(&self.output).map(|(source, _)| needed(graph, &source)).unwrap_or_default();
-        precision::bytes(self.precision) * graph.count_parameters(|parameter| nodes.contains(&parameter.node))
+        precision::bytes(self.precision) * graph.count_parameters(&nodes)
     }
 
     /// What it asks of the device.
@@ -184,5 +184,5 @@ pub fn encode_options(model: &ModelGraph, input: &str, tokenizer: &Tokenizer) ->
 /// Texts as a batch of token ids.
 pub fn tokens(tokenizer: &Tokenizer, texts: &[String], options: &EncodeOptions) -> Result<Tokens, NodeError> {
     let batch = tokenizer.encode(texts, options).map_err(NodeError::data)?;
-    Ok(Tokens { ids: batch.ids, batch: batch.batch, len: batch.len, mask: None })
+    Ok(Tokens::new(batch.ids, batch.batch, batch.len)?)
 }

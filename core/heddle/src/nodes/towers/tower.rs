@@ -37,12 +37,11 @@ impl<B: Backend> Tower<B> {
         backend: B,
     ) -> Result<Self, NodeError> {
         let (source, _) = model.output(output).ok_or_else(no_graph)?;
-        let needed = needed(&model, &source);
-        let specs = model.parameters().into_iter().filter(|parameter| needed.contains(&parameter.node));
-        let mut parameters =
-            Parameters::init(specs.map(|parameter| (parameter.name, parameter.spec)), 0, &backend)?;
+        let wanted = model.used_by_all(&needed(&model, &source));
+        let specs = wanted.iter().map(|parameter| (parameter.name.clone(), parameter.spec.clone()));
+        let mut parameters = Parameters::init(specs, 0, &backend)?;
         let from = format!("the artifact of `{}`", weights.from);
-        load_published(&model, &mut parameters, &weights.bytes, &from, |p| needed.contains(&p.node))
+        load_published(&wanted, &mut parameters, &weights.bytes, &from)
             .map_err(|error| NodeError::Other(error.to_string()))?;
         Ok(Self { model, parameters, source })
     }

@@ -90,25 +90,38 @@ fn check_losses(r: &mut Reader<'_>, graph: &ModelGraph, settings: &Settings) {
     for (name, (patterns, _)) in &settings.groups {
         check_patterns(r, &format!("groups.{name}.match"), patterns, &parameters);
     }
-    let trained: BTreeSet<NodeId> = parameters
-        .iter()
-        .filter(|parameter| settings.train.matches(&parameter.name))
-        .map(|parameter| parameter.node)
-        .collect();
     if losses.len() == settings.losses.len() && !losses.is_empty() {
-        for fault in gradient::unreachable(graph.graph(), &losses, &trained) {
-            let name = |id: NodeId| &graph.graph().node(id).name;
-            match fault {
-                GradientFault::LossReachesNothing(id) => r.error(
-                    "loss",
-                    format!("the loss `{}` reaches no parameter that `train` names", name(id)),
-                    Some("train something that it depends on, or leave the loss out"),
-                ),
-                GradientFault::TrainedUnreached(id) => r.error(
-                    "train",
-                    format!("no loss reaches the trained parameters of `{}`", name(id)),
-                    Some("leave the node out of `train`, or add a loss that depends on it"),
-                ),
+        check_gradients(r, graph, &losses, &settings.train);
+    }
+}
+
+/// Every loss reaches something that learns, and the other way round.
+fn check_gradients(r: &mut Reader<'_>, graph: &ModelGraph, losses: &[NodeId], train: &Patterns) {
+    let trained = |id: NodeId| -> BTreeSet<(NodeId, String)> {
+        let used = graph.used_by(id).into_iter();
+        used.filter(|parameter| train.matches(&parameter.name)).map(|p| (p.node, p.name)).collect()
+    };
+    let trained = graph.graph().ids().map(|id| (id, trained(id))).collect();
+    let name = |id: NodeId| &graph.graph().node(id).name;
+    let mut unreached: BTreeSet<NodeId> = BTreeSet::new();
+    for fault in gradient::unreachable(graph.graph(), losses, &trained) {
+        match fault {
+            GradientFault::LossReachesNothing(id) => r.error(
+                "loss",
+                format!("the loss `{}` reaches no parameter that `train` names", name(id)),
+                Some("train something that it depends on, or leave the loss out"),
+            ),
+            GradientFault::TrainedUnreached((id, parameter)) => {
+                if unreached.insert(id) {
+                    r.error(
+                        "train",
+                        format!(
+                            "no loss reaches trained parameters of `{}`, such as `{parameter}`",
+                            name(id)
+                        ),
+                        Some("leave them out of `train`, or add a loss that depends on them"),
+                    );
+                }
             }
         }
     }

@@ -22,5 +22,7 @@ pub use dense::{linear, linear_transposed, matmul};
 pub use loss::{contrastive, cross_entropy};
 pub use norm::{layer_norm, normalize_rows, rms_norm};
 pub use scalar::{dot, exp_limited, fresh_copy, scale_by, weighted_sum};
-pub use sequence::{add_class_and_positions, embedding, mean_tokens, residual, slice_rows, unfold};
-pub use sublayer::{llama_attention, llama_mlp, vit_attention, vit_mlp};
+pub use sequence::{
+    add_class_and_positions, embedding, mean_tokens, residual, scatter_rows, slice_rows, unfold,
+};
+pub use sublayer::{cross_attention, llama_attention, llama_mlp, vit_attention, vit_mlp};

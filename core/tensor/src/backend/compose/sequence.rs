@@ -98,6 +98,23 @@ pub fn slice_rows<B: Backend>(x: Seq<B>, rows: Range<usize>) -> Result<Seq<B>, T
     own_copy::<_, B>(x)?.try_slice((0..batch, rows, 0..width)).on_device()
 }
 
+/// See [`Backend::scatter_rows`].
+pub fn scatter_rows<B: Backend>(
+    backend: &B,
+    x: Matrix<B>,
+    y: Matrix<B>,
+    places: &[u32],
+) -> Result<Matrix<B>, TensorError> {
+    let &(rows, width) = x.shape();
+    // What each row of `x` gets: a row of `y`, or the row of zeros that follows them.
+    let mut ids = vec![places.len() as u32; rows];
+    (0..).zip(places).for_each(|(row, &place)| ids[place as usize] = row);
+    let zeros: Matrix<B> = constant(backend, vec![B::Elem::default(); width], (1, width))?;
+    let y: Matrix<B> = (y, zeros).try_concat_along(Axis::<0>).on_device()?;
+    let y = reshape::<_, _, B>(y, (places.len() + 1, width))?;
+    x.try_add(embedding(backend, y, &ids, None)?).on_device()
+}
+
 /// See [`Backend::mean_tokens`].
 pub fn mean_tokens<B: Backend>(x: Seq<B>) -> Result<Vector<B>, TensorError> {
     x.try_mean::<_, Axis<1>>().on_device()

@@ -4,7 +4,7 @@ use dfdx::prelude::{HasShape, TryMul};
 
 use super::attention::packed_attention;
 use crate::{
-    backend::{Backend, LlamaAttention, LlamaMlp, VitAttention, VitMlp},
+    backend::{Backend, CrossAttention, LlamaAttention, LlamaMlp, VitAttention, VitMlp},
     error::{OnDevice, TensorError},
     mask::Mask,
     tensor::{Matrix, Seq, reshape},
@@ -69,6 +69,25 @@ pub fn llama_attention<B: Backend>(
     let out = backend.attention([q, k, v], w.heads, score_scale(shape.2, w.heads), mask)?;
     let out = backend.linear(rows::<B>(out)?, w.out, None)?;
     backend.residual(x, reshape::<_, _, B>(out, shape)?, None, None)
+}
+
+/// See [`Backend::cross_attention`].
+pub fn cross_attention<B: Backend>(
+    backend: &B,
+    q: Seq<B>,
+    v: Seq<B>,
+    w: CrossAttention<B>,
+) -> Result<Seq<B>, TensorError> {
+    let (shape, &(batch, seen, _)) = (*q.shape(), v.shape());
+    let asking = backend.rms_norm(rows::<B>(q)?, w.norm.weight, w.norm.eps)?;
+    let asked = backend.rms_norm(rows::<B>(v)?, w.vision_norm.weight, w.vision_norm.eps)?;
+    let queries = reshape::<_, _, B>(backend.linear(asking, w.query, None)?, shape)?;
+    let kept = (batch, seen, shape.2);
+    let keys = reshape::<_, _, B>(backend.linear(asked.clone(), w.key, None)?, kept)?;
+    let values = reshape::<_, _, B>(backend.linear(asked, w.value, None)?, kept)?;
+    let scale = score_scale(shape.2, w.heads);
+    let out = backend.attention([queries, keys, values], w.heads, scale, &Mask::None)?;
+    reshape::<_, _, B>(backend.linear(rows::<B>(out)?, w.out, None)?, shape)
 }
 
 /// See [`Backend::llama_mlp`].

@@ -236,6 +236,15 @@ impl Backend for Cpu {
         sequence::gather(self, table, ids, padding)
     }
 
+    fn scatter_rows(
+        &self,
+        x: Matrix<Self>,
+        y: Matrix<Self>,
+        places: &[u32],
+    ) -> Result<Matrix<Self>, TensorError> {
+        sequence::scatter(self, x, y, places)
+    }
+
     fn unfold(&self, image: Image<Self>, patch: usize) -> Result<Matrix<Self>, TensorError> {
         sequence::unfold(self, image, patch)
     }

@@ -71,6 +71,31 @@ pub(super) fn gather(
     })
 }
 
+/// See [`crate::Backend::scatter_rows`].
+pub(super) fn scatter(
+    backend: &Cpu,
+    x: Matrix<Cpu>,
+    y: Matrix<Cpu>,
+    places: &[u32],
+) -> Result<Matrix<Cpu>, TensorError> {
+    let shape @ (_, width) = *x.shape();
+    let (x, y) = (read(x)?, read(y)?);
+    let mut out = x.data().to_vec();
+    for (row, &place) in y.data().chunks_exact(width).zip(places) {
+        add(Some(&mut out[place as usize * width..]), row);
+    }
+    let places = places.to_vec();
+    finish(backend, out, shape, [x, y], move |grads, dout, [x, y]| {
+        with_gradients(grads, [x, y], |[dx, dy]| {
+            add(dx, dout);
+            let Some(dy) = dy else { return };
+            for (dy, &place) in dy.chunks_exact_mut(width).zip(&places) {
+                add(Some(dy), &dout[place as usize * width..]);
+            }
+        })
+    })
+}
+
 /// See [`crate::Backend::unfold`].
 pub(super) fn unfold(backend: &Cpu, image: Image<Cpu>, side: usize) -> Result<Matrix<Cpu>, TensorError> {
     let &(batch, channels, height, width) = image.shape();
@@ -119,7 +144,7 @@ pub(super) fn add_class_and_positions(
     })
 }
 
-/// `sum += part`, as far as `part` reaches.
+/// `sum += part`, as far as both reach.
 fn add(sum: Option<&mut [f32]>, part: &[f32]) {
     if let Some(sum) = sum {
         sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);

@@ -85,6 +85,36 @@ pub(super) fn gather(
     }))
 }
 
+/// See [`crate::Backend::scatter_rows`].
+pub(super) fn scatter(
+    cuda: &Cuda,
+    x: Matrix<Cuda>,
+    y: Matrix<Cuda>,
+    places: &[u32],
+) -> Result<Matrix<Cuda>, TensorError> {
+    let &(rows, width) = x.shape();
+    let count = places.len();
+    let (x, y) = (Input::read(x)?, Input::read(y)?);
+    let counted = Array::upload(cuda.driver(), &(0..=rows.max(count) as u32).collect::<Vec<_>>())?;
+    let places = Array::upload(cuda.driver(), places)?;
+    let out = Output::new(cuda, (rows, width))?;
+    let arguments: [&dyn Argument; 4] = [&x.address(), &counted.address(), &out.address, &width];
+    cuda.launch("gather_rows", Grid::rows(rows, width), &arguments)?;
+    // Every row of `out` that is named has one reader: row `s` of `y`.
+    let (one_each, named) = (counted.address(), places.address());
+    let arguments: [&dyn Argument; 6] = [&y.address(), &named, &one_each, &one_each, &out.address, &width];
+    cuda.launch("scatter_rows", Grid::rows(count, width), &arguments)?;
+    Ok(finish(cuda, out, tape([&x, &y]), move |cuda, grads, dout| {
+        if let Some(dx) = x.gradient(cuda, grads)? {
+            add_rows(cuda, (dout, rows, 0), (dx, rows, 0), [1, rows, width])?;
+        }
+        let Some(dy) = y.gradient(cuda, grads)? else { return Ok(()) };
+        let (one_each, named) = (counted.address(), places.address());
+        let arguments: [&dyn Argument; 6] = [&dout, &one_each, &one_each, &named, &dy, &width];
+        cuda.launch("scatter_rows", Grid::rows(count, width), &arguments)
+    }))
+}
+
 /// Who read which row of a table: for each distinct row the places in the output, in order, so that one block
 /// can add them up in a fixed order.
 struct Readers {

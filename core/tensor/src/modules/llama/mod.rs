@@ -1,0 +1,74 @@
+//! LLaMA (Touvron et al., 2023): InternVL's text tower, a language model, and the decoder of chats.
+
+mod decoder;
+mod outputs;
+mod stack;
+
+pub use decoder::Decoder;
+pub(super) use outputs::{TextOutputs, put_text};
+pub use stack::Mix;
+pub(super) use stack::{Layout, Looking, Stack};
+
+use crate::{
+    backend::Backend,
+    error::TensorError,
+    module::{Forward, InputSize, Module},
+    parameter::{Init, ParameterSpec},
+};
+
+/// LLaMA. Input `text` (token ids `[B, T]`); outputs as [`put_text`] lists them. Padding tokens are attended to by
+/// nobody. The defaults are Chinese-Alpaca 7B with InternVL's projection and without a language head.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Llama {
+    /// The stack.
+    pub decoder: Decoder,
+    /// Width of `text_projection`, if there is one.
+    pub projection: Option<usize>,
+    /// Whether there is a matrix from states to scores of tokens.
+    pub head: bool,
+    /// Ids whose embeddings are rows of other sequences, by input port.
+    pub context: Vec<(String, u32)>,
+}
+
+impl Default for Llama {
+    fn default() -> Self {
+        Self { decoder: Decoder::default(), projection: Some(768), head: false, context: Vec::new() }
+    }
+}
+
+impl Llama {
+    fn outputs(&self) -> TextOutputs<'_> {
+        TextOutputs { decoder: &self.decoder, projection: self.projection }
+    }
+}
+
+/// The parameter behind a projection of texts, `[in, out]` as published.
+pub(super) fn projection_parameter(width: usize, out: usize) -> ParameterSpec {
+    ParameterSpec::new("text_projection", [width, out], Init::Normal { std: (width as f64).powf(-0.5) })
+}
+
+impl Module for Llama {
+    fn parameters(&self) -> Vec<ParameterSpec> {
+        let mut specs = self.decoder.parameters();
+        specs.extend(self.projection.map(|out| projection_parameter(self.decoder.width, out)));
+        specs.extend(self.head.then(|| self.decoder.head_parameter()));
+        specs
+    }
+
+    fn macs(&self, input: InputSize) -> u64 {
+        let InputSize::Tokens(tokens) = input else { return 0 };
+        let (d, head) = (self.decoder.width as u64, if self.head { self.decoder.vocab * tokens } else { 0 });
+        self.decoder.macs(tokens) + d * (self.projection.unwrap_or(0) + head) as u64
+    }
+
+    fn forward<B: Backend>(&self, cx: &mut Forward<'_, B>) -> Result<(), TensorError> {
+        self.decoder.check()?;
+        let tokens = cx.tokens("text")?;
+        let mut stack = Stack::new(&self.decoder, Layout::text(&tokens));
+        for (port, id) in &self.context {
+            stack.insert(*id, cx.sequence(port)?);
+        }
+        let states = stack.run(cx, Some(&tokens), None)?;
+        put_text(cx, self.outputs(), &states, &tokens)
+    }
+}

@@ -1,0 +1,101 @@
+//! What a decoder says of a text, by port.
+
+use dfdx::prelude::HasShape;
+
+use super::{
+    decoder::{Decoder, last_rows},
+    stack::States,
+};
+use crate::{
+    backend::Backend,
+    error::TensorError,
+    module::Forward,
+    tensor::{Matrix, gather_rows, reshape},
+    value::{Tokens, Value},
+};
+
+/// What the outputs depend on.
+#[derive(Clone, Copy)]
+pub struct TextOutputs<'a> {
+    /// The stack.
+    pub decoder: &'a Decoder,
+    /// Width of `text_projection`, if there is one.
+    pub projection: Option<usize>,
+}
+
+/// Writes the outputs that are wanted:
+///
+/// * `hidden`: the states of the text after the final norm, `[B, T, C]`; rows of padding have no meaning,
+/// * `last`: the state of the last real token, `[B, C]`,
+/// * `eos`: `last` times `text_projection`, or `last` itself without one,
+/// * `logits`: scores of the token after each, `[B, T, V]`,
+/// * `predictions` and `targets`: the rows of these that predict a token which counts in the loss, `[R, V]`, and those
+///   tokens. Without any such token both have one row, whose target is none.
+pub fn put_text<B: Backend>(
+    cx: &mut Forward<'_, B>,
+    outputs: TextOutputs<'_>,
+    states: &States<B>,
+    tokens: &Tokens,
+) -> Result<(), TensorError> {
+    let TextOutputs { decoder, projection } = outputs;
+    let places = states.layout.places_of_text();
+    if cx.wants("last") || cx.wants("eos") {
+        let last: Vec<u32> = last_rows(tokens).into_iter().map(|row| places[row as usize]).collect();
+        let last = gather_rows(cx.backend(), states.rows.clone(), &last)?;
+        cx.put("last", Value::Vector(last.clone()));
+        let eos = match projection {
+            None => last,
+            Some(out) => {
+                let weight = cx.matrix("text_projection", decoder.width, out)?;
+                cx.backend().linear_transposed(last, weight)?
+            }
+        };
+        cx.put("eos", Value::Vector(eos));
+    }
+    if cx.wants("predictions") || cx.wants("targets") {
+        put_predictions(cx, decoder, states, tokens, &places)?;
+    }
+    if cx.wants("hidden") || cx.wants("logits") {
+        let text = match states.layout.queries {
+            0 => states.rows.clone(),
+            _ => gather_rows(cx.backend(), states.rows.clone(), &places)?,
+        };
+        let sequence = |rows: Matrix<B>| {
+            let width = rows.shape().1;
+            Ok::<_, TensorError>(Value::Sequence(reshape::<_, _, B>(
+                rows,
+                (tokens.batch, tokens.len, width),
+            )?))
+        };
+        if cx.wants("logits") {
+            let logits = decoder.logits(cx, text.clone())?;
+            cx.put("logits", sequence(logits)?);
+        }
+        cx.put("hidden", sequence(text)?);
+    }
+    Ok(())
+}
+
+fn put_predictions<B: Backend>(
+    cx: &mut Forward<'_, B>,
+    decoder: &Decoder,
+    states: &States<B>,
+    tokens: &Tokens,
+    places: &[u32],
+) -> Result<(), TensorError> {
+    let (mut rows, mut targets) = (Vec::new(), Vec::new());
+    for (row, target) in tokens.predictions() {
+        rows.push(places[row]);
+        targets.push(Some(target));
+    }
+    if rows.is_empty() {
+        (rows, targets) = (vec![places[0]], vec![None]);
+    }
+    if cx.wants("predictions") {
+        let rows = gather_rows(cx.backend(), states.rows.clone(), &rows)?;
+        let logits = decoder.logits(cx, rows)?;
+        cx.put("predictions", Value::Logits(logits));
+    }
+    cx.put("targets", Value::Targets(targets));
+    Ok(())
+}

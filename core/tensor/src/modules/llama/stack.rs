@@ -1,0 +1,296 @@
+//! One pass through a decoder's layers: where queries, text and other rows lie in a sequence, who sees whom.
+
+use std::sync::Arc;
+
+use dfdx::prelude::{HasShape, Merge};
+
+use super::decoder::Decoder;
+use crate::{
+    backend::{Backend, CrossAttention, LlamaAttention, LlamaMlp, Weights},
+    checkpoint::checkpoint,
+    element::Element,
+    error::{TensorError, expect_size},
+    mask::Mask,
+    module::Forward,
+    tape::Tape,
+    tensor::{Matrix, Seq, constant, gather_rows, reshape, scatter_rows},
+    value::Tokens,
+};
+
+/// What queries and text may see of each other (InternVL, CVPR 2024, section 3.3; BLIP-2, figure 2). Padding is seen by
+/// nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mix {
+    /// Queries see queries, text sees the text before it: contrastive learning in one sequence.
+    Separate,
+    /// Everything sees everything: matching, and questions of a chat.
+    Full,
+    /// Queries see queries, text sees queries and the text before it: generation.
+    Causal,
+}
+
+/// A batch of sequences: `queries` rows, then `text` tokens.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// Number of sequences.
+    pub batch: usize,
+    /// Rows before the text.
+    pub queries: usize,
+    /// Padded length of the text.
+    pub text: usize,
+    /// Which tokens are real, `[B, T]`.
+    real: Vec<bool>,
+    mix: Mix,
+}
+
+impl Layout {
+    /// Text alone, each token seeing those before it.
+    pub fn text(tokens: &Tokens) -> Self {
+        let (batch, text, real) = (tokens.batch, tokens.len, tokens.real());
+        Self { batch, queries: 0, text, real, mix: Mix::Causal }
+    }
+
+    /// Queries, and text if there is some.
+    pub fn with_queries(batch: usize, queries: usize, tokens: Option<&Tokens>, mix: Mix) -> Self {
+        let (text, real) = tokens.map_or((0, Vec::new()), |tokens| (tokens.len, tokens.real()));
+        Self { batch, queries, text, real, mix }
+    }
+
+    /// Rows of a sequence.
+    pub fn len(&self) -> usize {
+        self.queries + self.text
+    }
+
+    /// Where queries lie in `[B N, C]`.
+    pub fn places_of_queries(&self) -> Vec<u32> {
+        self.places(0, self.queries)
+    }
+
+    /// Where the text lies in `[B N, C]`, padding with it.
+    pub fn places_of_text(&self) -> Vec<u32> {
+        self.places(self.queries, self.text)
+    }
+
+    fn places(&self, first: usize, count: usize) -> Vec<u32> {
+        let of = |record: usize| (first..first + count).map(move |row| (record * self.len() + row) as u32);
+        (0..self.batch).flat_map(of).collect()
+    }
+
+    fn mask(&self) -> Mask {
+        let (queries, text) = (self.queries, self.text);
+        if text == 0 {
+            return Mask::None;
+        }
+        let real =
+            |record: usize, column: usize| column < queries || self.real[record * text + column - queries];
+        let columns = (0..self.batch).flat_map(|b| (0..self.len()).map(move |j| (b, j)));
+        if queries == 0 || self.mix == Mix::Full {
+            let keep = columns.map(|(b, j)| real(b, j)).collect();
+            return Mask::Padding { keep, causal: queries == 0 && self.mix != Mix::Full };
+        }
+        let rows = (0..self.batch).flat_map(|b| (0..self.len()).map(move |i| (b, i)));
+        let allowed = |b: usize, i: usize, j: usize| match (i < queries, j < queries) {
+            (true, true) => true,
+            (true, false) => false,
+            (false, true) => self.mix == Mix::Causal,
+            (false, false) => j <= i && real(b, j),
+        };
+        Mask::Pattern(rows.flat_map(|(b, i)| (0..self.len()).map(move |j| allowed(b, i, j))).collect())
+    }
+}
+
+/// The states of a batch of sequences after the final norm.
+pub struct States<B: Backend> {
+    /// `[B N, C]`
+    pub rows: Matrix<B>,
+    /// Where what lies.
+    pub layout: Layout,
+}
+
+/// Queries, what they look at, and how.
+pub struct Looking<'a, B: Backend> {
+    /// `[Q, C]`, the same for every sequence.
+    pub queries: Matrix<B>,
+    /// Visual features `[B, M, D]`.
+    pub vision: Seq<B>,
+    /// Weights of the cross-attention of a layer, if it has one.
+    pub layer: &'a CrossOf<'a, B>,
+}
+
+type CrossOf<'a, B> = dyn Fn(&Forward<'_, B>, usize) -> Result<Option<CrossAttention<B>>, TensorError> + 'a;
+
+/// A pass, before it runs.
+pub struct Stack<'a, B: Backend> {
+    decoder: &'a Decoder,
+    layout: Layout,
+    inserted: Vec<(u32, Seq<B>)>,
+}
+
+/// The weights of one layer, and the visual features that its queries look at.
+struct Layer<B: Backend> {
+    attention: LlamaAttention<B>,
+    cross: Option<(CrossAttention<B>, Seq<B>)>,
+    mlp: LlamaMlp<B>,
+}
+
+impl<B: Backend> Weights<B> for Layer<B> {
+    fn with_tape(&self, tape: &Tape<B>) -> Self {
+        let cross = self.cross.as_ref().map(|(cross, seen)| (cross.with_tape(tape), seen.with_tape(tape)));
+        Self { attention: self.attention.with_tape(tape), cross, mlp: self.mlp.with_tape(tape) }
+    }
+
+    fn tape(&self) -> Tape<B> {
+        let cross = self.cross.as_ref().map_or(Tape::off(), |(cross, seen)| cross.tape().merge(seen.tape()));
+        self.attention.tape().merge(cross).merge(self.mlp.tape())
+    }
+}
+
+impl<'a, B: Backend> Stack<'a, B> {
+    /// A pass of sequences that lie like this.
+    pub fn new(decoder: &'a Decoder, layout: Layout) -> Self {
+        Self { decoder, layout, inserted: Vec::new() }
+    }
+
+    /// The tokens with this id stand for the rows of a sequence, in order.
+    pub fn insert(&mut self, id: u32, rows: Seq<B>) {
+        self.inserted.push((id, rows));
+    }
+
+    /// Runs all layers.
+    ///
+    /// # Errors
+    /// [`TensorError::Shape`] if the sequence is too long or the parts do not fit.
+    pub fn run(
+        self,
+        cx: &mut Forward<'_, B>,
+        tokens: Option<&Tokens>,
+        looking: Option<Looking<'_, B>>,
+    ) -> Result<States<B>, TensorError> {
+        let Layout { batch, .. } = self.layout;
+        let len = self.layout.len();
+        self.decoder.check_length(len)?;
+        let mut rows = self.embed(cx, tokens, looking.as_ref().map(|looking| &looking.queries))?;
+        let (positions, mask): (Arc<[u32]>, _) = ((0..len as u32).collect(), self.layout.mask());
+        for index in 0..self.decoder.depth {
+            self.put_states(cx, index, &rows)?;
+            let cross = match &looking {
+                Some(looking) => (looking.layer)(cx, index)?.map(|cross| (cross, looking.vision.clone())),
+                None => None,
+            };
+            let layer = Layer {
+                attention: self.decoder.attention(cx, index)?,
+                cross,
+                mlp: self.decoder.mlp(cx, index)?,
+            };
+            let x = reshape::<_, _, B>(rows, (batch, len, self.decoder.width))?;
+            let (positions, mask) = (positions.clone(), mask.clone());
+            let queries: Arc<[u32]> = self.layout.places_of_queries().into();
+            let run = move |backend: &B, x: Seq<B>, layer: Layer<B>| {
+                let x = backend.llama_attention(x, layer.attention, &positions, &mask)?;
+                let x = match layer.cross {
+                    Some((cross, vision)) => look(backend, x, vision, cross, &queries)?,
+                    None => x,
+                };
+                backend.llama_mlp(x, layer.mlp)
+            };
+            let x = match self.decoder.checkpoint {
+                true => checkpoint(cx.backend(), x, layer, run)?,
+                false => run(cx.backend(), x, layer)?,
+            };
+            rows = reshape::<_, _, B>(x, (batch * len, self.decoder.width))?;
+        }
+        let rows = self.decoder.finish(cx, rows)?;
+        self.put_states(cx, self.decoder.depth, &rows)?;
+        Ok(States { rows, layout: self.layout })
+    }
+
+    /// Output `states.i`: the whole sequences before layer `i`, the last ones after the final norm.
+    fn put_states(&self, cx: &mut Forward<'_, B>, index: usize, rows: &Matrix<B>) -> Result<(), TensorError> {
+        let port = format!("states.{index}");
+        if cx.wants(&port) {
+            let shape = (self.layout.batch, self.layout.len(), self.decoder.width);
+            let states = reshape::<_, _, B>(rows.clone(), shape)?;
+            cx.put(&port, crate::value::Value::Sequence(states));
+        }
+        Ok(())
+    }
+
+    /// The input of the first layer, `[B N, C]`: queries, embeddings of tokens, and what stands for tokens.
+    fn embed(
+        &self,
+        cx: &Forward<'_, B>,
+        tokens: Option<&Tokens>,
+        queries: Option<&Matrix<B>>,
+    ) -> Result<Matrix<B>, TensorError> {
+        let Layout { batch, queries: count, .. } = self.layout;
+        let places = self.layout.places_of_text();
+        let mut parts: Vec<(Matrix<B>, Vec<u32>)> = Vec::new();
+        if let Some(queries) = queries {
+            let ids: Vec<u32> = (0..batch).flat_map(|_| 0..count as u32).collect();
+            let rows = gather_rows(cx.backend(), queries.clone(), &ids)?;
+            parts.push((rows, self.layout.places_of_queries()));
+        }
+        if let Some(tokens) = tokens {
+            expect_size("texts, one for each sequence", batch, tokens.batch)?;
+            let inserted = |id: u32| self.inserted.iter().any(|(known, _)| *known == id);
+            let own: Vec<usize> =
+                (0..tokens.ids.len()).filter(|&place| !inserted(tokens.ids[place])).collect();
+            let ids: Vec<u32> = own.iter().map(|&place| tokens.ids[place]).collect();
+            if !ids.is_empty() {
+                let rows = self.decoder.embed(cx, &ids)?;
+                parts.push((rows, own.iter().map(|&place| places[place]).collect()));
+            }
+            for (id, rows) in &self.inserted {
+                parts.push(self.stand_in(tokens, *id, rows, &places)?);
+            }
+        }
+        let whole = batch * self.layout.len();
+        if let [(rows, _)] = parts.as_slice()
+            && rows.shape().0 == whole
+        {
+            return Ok(rows.clone());
+        }
+        let zeros = vec![B::Elem::of(0.0); whole * self.decoder.width];
+        let zeros: Matrix<B> = constant(cx.backend(), zeros, (whole, self.decoder.width))?;
+        let join =
+            |sum, (rows, places): (Matrix<B>, Vec<u32>)| scatter_rows(cx.backend(), sum, rows, &places);
+        parts.into_iter().try_fold(zeros, join)
+    }
+
+    /// Rows that stand for the tokens `id`, and their places. There are as many of one as of the other.
+    fn stand_in(
+        &self,
+        tokens: &Tokens,
+        id: u32,
+        rows: &Seq<B>,
+        places: &[u32],
+    ) -> Result<(Matrix<B>, Vec<u32>), TensorError> {
+        let &(batch, len, width) = rows.shape();
+        expect_size("width of rows that stand for tokens", self.decoder.width, width)?;
+        let here = tokens.ids.iter().zip(places).filter(|(known, _)| **known == id);
+        let here: Vec<u32> = here.map(|(_, place)| *place).collect();
+        expect_size(&format!("rows that stand for tokens {id}, one for each"), here.len(), batch * len)?;
+        Ok((reshape::<_, _, B>(rows.clone(), (batch * len, width))?, here))
+    }
+}
+
+/// Cross-attention for the queries, which lie at `places` of `[B N, C]`.
+fn look<B: Backend>(
+    backend: &B,
+    x: Seq<B>,
+    vision: Seq<B>,
+    cross: CrossAttention<B>,
+    places: &[u32],
+) -> Result<Seq<B>, TensorError> {
+    let shape @ (batch, len, width) = *x.shape();
+    if places.len() == batch * len {
+        let change = backend.cross_attention(x.clone(), vision, cross)?;
+        return backend.residual(x, change, None, None);
+    }
+    let rows = reshape::<_, _, B>(x, (batch * len, width))?;
+    let asking = gather_rows(backend, rows.clone(), places)?;
+    let asking = reshape::<_, _, B>(asking, (batch, places.len() / batch, width))?;
+    let change = backend.cross_attention(asking, vision, cross)?;
+    let change = reshape::<_, _, B>(change, (places.len(), width))?;
+    reshape::<_, _, B>(scatter_rows(backend, rows, change, places)?, shape)
+}
