@@ -24,6 +24,10 @@ pub struct InputDecl {
     pub prefix: Option<String>,
     /// Text: longer captions are cut to this many tokens.
     pub max_length: Option<usize>,
+    /// Text: how many tokens an empty one has, where no tokenizer says it.
+    pub blank: Option<usize>,
+    /// Text: whether it is that of another record.
+    pub of_other: bool,
     /// Where its name is written.
     pub span: Span,
 }
@@ -38,11 +42,12 @@ pub struct OutputDecl {
 }
 
 /// The words for an input's type, in the order in which messages list them.
-pub(crate) const INPUT_TYPES: [(&str, Class, &str); 5] = [
+pub(crate) const INPUT_TYPES: [(&str, Class, &str); 6] = [
     ("image", Class::Image, "images [B,3,H,W], normalised; `size` fixes H and W"),
-    ("text", Class::Text, "token ids [B,T]; `length` is the most tokens, `prefix` goes in front"),
+    ("text", Class::Text, "token ids [B,T]; `length` is the most tokens, `prefix` goes in front, `of = \"other\"` is the text of another record"),
     ("sequence", Class::Sequence, "vectors [B,N,C]; `length` fixes N, `width` fixes C"),
     ("vector", Class::Vector, "vectors [B,C]; `width` fixes C"),
+    ("targets", Class::Targets, "a class for each record [B], -100 where it does not count"),
     ("map", Class::Map, "feature maps [B,C,H,W]; `width` fixes C, `size` fixes H and W"),
 ];
 
@@ -106,7 +111,7 @@ fn read_input(env: &ReadEnv<'_>, value: &Value, span: Span) -> Option<InputDecl>
 /// The keys that go with a class. Dimensions that are not given stay symbols.
 fn input_of_class(class: Class, reader: &mut Reader<'_>, span: Span) -> InputDecl {
     let batch = Dim::sym("B");
-    let (mut prefix, mut max_length) = (None, None);
+    let (mut prefix, mut max_length, mut blank, mut of_other) = (None, None, None, false);
     let ty = match class {
         Class::Image => {
             let [height, width] = size(reader);
@@ -115,6 +120,14 @@ fn input_of_class(class: Class, reader: &mut Reader<'_>, span: Span) -> InputDec
         Class::Text => {
             max_length = reader.field("length", "most tokens of a text").min(1).optional();
             prefix = reader.field("prefix", "goes in front of every text").optional();
+            blank = reader.field("blank", "tokens of an empty text, for `heddle apply`").optional();
+            of_other = reader
+                .choice(
+                    "of",
+                    "whose text it is",
+                    &[("record", false, "the record's own"), ("other", true, "that of another record, drawn at random")],
+                )
+                .or("record");
             PortType::new(class, [batch, Dim::sym("T")])
         }
         Class::Sequence => {
@@ -126,9 +139,10 @@ fn input_of_class(class: Class, reader: &mut Reader<'_>, span: Span) -> InputDec
             let [height, width] = size(reader);
             PortType::new(class, [batch, channels, height, width])
         }
+        Class::Targets => PortType::new(class, [batch]),
         _ => PortType::new(class, [batch, dim(reader, "width", "C")]),
     };
-    InputDecl { ty, prefix, max_length, span }
+    InputDecl { ty, prefix, max_length, blank, of_other, span }
 }
 
 fn dim(reader: &mut Reader<'_>, name: &'static str, symbol: &str) -> Dim {

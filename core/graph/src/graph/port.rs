@@ -66,6 +66,8 @@ pub enum Class {
     Logits,
     /// A scalar loss `[]`.
     Loss,
+    /// A class for each row `[R]`, or none where the row does not count.
+    Targets,
 
     /// A manifest of records.
     Records,
@@ -94,6 +96,7 @@ impl Class {
             Self::Map => "map",
             Self::Logits => "logits",
             Self::Loss => "loss",
+            Self::Targets => "targets",
             Self::Records => "records",
             Self::Tokenizer => "tokenizer",
             Self::Weights => "weights",

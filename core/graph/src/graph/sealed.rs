@@ -248,7 +248,12 @@ impl<N: ?Sized> fmt::Debug for Graph<N> {
 }
 
 fn canonical_input(input: &InputDecl) -> Json {
-    json!({ "type": input.ty.to_string(), "prefix": input.prefix, "max_length": input.max_length })
+    let mut canonical =
+        json!({ "type": input.ty.to_string(), "prefix": input.prefix, "max_length": input.max_length });
+    if input.of_other {
+        canonical["of"] = "other".into();
+    }
+    canonical
 }
 
 impl Edge {

@@ -100,6 +100,8 @@ fn input() -> Json {
             "length": count(),
             "width": count(),
             "prefix": param_or(json!({ "type": "string" })),
+            "blank": param_or(json!({ "type": "integer", "minimum": 0 })),
+            "of": param_or(json!({ "enum": ["record", "other"] })),
         },
         "additionalProperties": false,
     });

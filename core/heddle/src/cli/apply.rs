@@ -10,7 +10,7 @@ use heddle_graph::{
     graph::{Class, Source},
 };
 use heddle_tensor::{
-    Backend, CpuF64, HostTensor, Mode, Parameters, Tape, Tokens, Value, backward_with,
+    Backend, CpuF64, HostTensor, Mode, Parameters, Tape, Tokens, Value, backward_with, weighted_sum,
     parameter::{WeightsFile, to_safetensors},
     value::ValueKind,
 };
@@ -61,29 +61,32 @@ fn need(options: &ApplyOptions) -> Option<Need> {
         Precision::Bf16 => heddle_tensor::Precision::Bf16,
         Precision::F16 => heddle_tensor::Precision::F16,
     };
-    Some(Need { precision, learns: options.grad.is_some(), batch: 0 })
+    Some(Need { precision, learns: !options.grad.is_empty(), batch: 0 })
 }
 
 fn apply<B: Backend>(options: &ApplyOptions, model: &ModelGraph, backend: B) -> Result<Tensors, Failure> {
     let outputs = outputs(options, model)?;
-    let loss = options.grad.as_deref().map(|name| find(model, name, Some(Class::Loss))).transpose()?;
+    let losses = options.grad.iter().map(|name| find(model, name, Some(Class::Loss)));
+    let losses: Vec<Source> = losses.collect::<Result<_, _>>()?;
     let mut wanted: Vec<Source> = outputs.iter().map(|(_, source)| source.clone()).collect();
-    wanted.extend(loss.clone());
+    wanted.extend(losses.iter().cloned());
 
     let parameters = parameters(options, model, &wanted, &backend)?;
     // Inputs are recorded only for the gradient, and only as far as the graph needs them.
-    let tape = if loss.is_some() { Tape::new() } else { Tape::off() };
+    let tape = if !losses.is_empty() { Tape::new() } else { Tape::off() };
     let inputs = read_inputs(options, model, &wanted, &backend, &tape)?;
     let pass = Pass { model, parameters: &parameters, mode: Mode::Eval, seed: 0, tape };
     let mut values = pass.run(&inputs, &wanted)?;
 
     let mut tensors = Tensors::new();
     let tensor_error = |error| Failure::Node(crate::exec::NodeError::Tensor(error));
-    if loss.is_some() {
-        let value = values.pop();
-        let Some(Value::Scalar(loss)) = value else {
-            return Err(Failure::Other("the loss is not a scalar".into()));
+    if !losses.is_empty() {
+        let scalar = |value| match value {
+            Value::Scalar(loss) => Ok((1.0, loss)),
+            _ => Err(Failure::Other("the loss is not a scalar".into())),
         };
+        let losses = values.split_off(outputs.len()).into_iter().map(scalar).collect::<Result<Vec<_>, _>>()?;
+        let loss = weighted_sum(parameters.backend(), &losses).map_err(tensor_error)?;
         let (names, given): (Vec<&String>, Vec<Value<B>>) =
             inputs.iter().map(|(name, value)| (name, value.clone())).unzip();
         let (gradients, of_inputs) = backward_with(loss, &parameters, &given).map_err(tensor_error)?;
@@ -111,7 +114,7 @@ fn outputs(options: &ApplyOptions, model: &ModelGraph) -> Result<Vec<(String, So
     if options.output.is_empty() {
         let all: Vec<(String, Source)> =
             model.graph().outputs.iter().map(|(name, source)| (name.clone(), source.clone())).collect();
-        if all.is_empty() && options.grad.is_none() {
+        if all.is_empty() && options.grad.is_empty() {
             return Err(Failure::Other(
                 "the graph names no `outputs`; choose some with --output node.port".into(),
             ));
@@ -196,8 +199,12 @@ fn read_inputs<B: Backend>(
                 "{from} has no tensor `{key}` for the graph's input `{name}`; name one with --input {name}=TENSOR: {candidates}"
             ))
         })?;
-        let value = read_value(&view, input.ty.class, backend, tape)
+        let mut value = read_value(&view, input.ty.class, backend, tape)
             .map_err(|reason| Failure::Other(format!("{from}: `{key}` for input `{name}`: {reason}")))?;
+        if let Value::Text(tokens) = &mut value {
+            tokens.frame = input.blank.unwrap_or(0);
+            read_marks(&tensors, &names, name, tokens).map_err(|reason| Failure::Other(format!("{from}: {reason}")))?;
+        }
         inputs.insert(name.clone(), value);
     }
     Ok(inputs)
@@ -209,6 +216,7 @@ fn candidates<'a>(tensors: &'a SafeTensors<'_>, class: Class, model: &ModelGraph
         model.parameters().into_iter().map(|parameter| parameter.published).collect();
     let fits = |view: &TensorView<'_>| match (class, view.shape().len(), view.dtype()) {
         (Class::Text, 2, Dtype::I64 | Dtype::I32 | Dtype::U32) => true,
+        (Class::Targets, _, Dtype::I64 | Dtype::I32 | Dtype::U32) => true,
         (Class::Image | Class::Map, 4, Dtype::F32 | Dtype::F64) => {
             class == Class::Map || view.shape()[1] == 3
         }
@@ -223,16 +231,44 @@ fn candidates<'a>(tensors: &'a SafeTensors<'_>, class: Class, model: &ModelGraph
     names
 }
 
-/// `--input INPUT=TENSOR` by input.
+/// What a text may have beside its ids, as `--input INPUT.mask=TENSOR`.
+const MARKS: [&str; 2] = ["mask", "labels"];
+
+/// Reads the mask and the labels of a text, where the command line names them.
+fn read_marks(
+    tensors: &SafeTensors<'_>,
+    names: &BTreeMap<String, String>,
+    input: &str,
+    tokens: &mut Tokens,
+) -> Result<(), String> {
+    for mark in MARKS {
+        let Some(key) = names.get(&format!("{input}.{mark}")) else { continue };
+        let view = tensors.tensor(key).map_err(|_| format!("there is no tensor `{key}` for `{input}.{mark}`"))?;
+        let wrong = |reason: String| format!("`{key}` for `{input}.{mark}`: {reason}");
+        let numbers = signed(&view).map_err(wrong)?;
+        match mark {
+            "mask" => tokens.mask = Some(numbers.iter().map(|number| *number != 0).collect()),
+            _ => tokens.learn = Some(numbers.iter().map(|number| *number >= 0).collect()),
+        }
+        tokens.check().map_err(|error| wrong(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// `--input INPUT=TENSOR` by input, `INPUT.mask` and `INPUT.labels` among them.
 fn input_names(options: &ApplyOptions, model: &ModelGraph) -> Result<BTreeMap<String, String>, Failure> {
     let parse = |text: &String| {
         let (input, tensor) = text
             .split_once('=')
             .ok_or_else(|| Failure::Other(format!("`--input {text}`: expected INPUT=TENSOR")))?;
-        if !model.graph().inputs.contains_key(input) {
+        let (of, mark) = input.split_once('.').map_or((input, None), |(of, mark)| (of, Some(mark)));
+        if mark.is_some_and(|mark| !MARKS.contains(&mark)) {
+            return Err(Failure::Other(format!("`--input {text}`: a text has {}", MARKS.join(" and "))));
+        }
+        if !model.graph().inputs.contains_key(of) {
             let known: Vec<&str> = model.graph().inputs.keys().map(String::as_str).collect();
             return Err(Failure::Other(format!(
-                "the graph has no input `{input}`; it has {}",
+                "the graph has no input `{of}`; it has {}",
                 known.join(", ")
             )));
         }
@@ -272,6 +308,9 @@ fn read_value<B: Backend>(
         let tokens = Tokens::new(integers(view)?, batch, len);
         return tokens.map(Value::Text).map_err(|error| error.to_string());
     }
+    if class == Class::Targets {
+        return Ok(Value::Targets(signed(view)?.into_iter().map(|id| u32::try_from(id).ok()).collect()));
+    }
     let kind = match class {
         Class::Image => ValueKind::Image,
         Class::Sequence => ValueKind::Sequence,
@@ -297,8 +336,12 @@ fn floats(view: &TensorView<'_>) -> Result<Vec<f32>, String> {
 }
 
 fn integers(view: &TensorView<'_>) -> Result<Vec<u32>, String> {
+    signed(view)?.into_iter().map(|id| u32::try_from(id).map_err(|_| format!("{id} is no token id"))).collect()
+}
+
+fn signed(view: &TensorView<'_>) -> Result<Vec<i64>, String> {
     let bytes = view.data();
-    let wide: Vec<i64> = match view.dtype() {
+    Ok(match view.dtype() {
         Dtype::I64 => bytes
             .chunks_exact(8)
             .map(|b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))
@@ -310,6 +353,5 @@ fn integers(view: &TensorView<'_>) -> Result<Vec<u32>, String> {
             bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]).into()).collect()
         }
         other => return Err(format!("expected I64, I32 or U32, found {other:?}")),
-    };
-    wide.into_iter().map(|id| u32::try_from(id).map_err(|_| format!("{id} is no token id"))).collect()
+    })
 }

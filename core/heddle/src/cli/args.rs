@@ -211,17 +211,19 @@ pub struct ApplyOptions {
     /// Input tensors: images f32 `[B,3,H,W]`, token ids i64 `[B,T]` (id 0 is padding).
     #[arg(long, value_name = "FILE")]
     pub inputs: PathBuf,
-    /// Where the graph's input stands in the file, if not under its own name.
+    /// Where the graph's input stands in the file, if not under its own name. A text's mask (0 where padded; without one,
+    /// id 0 is) and labels (negative where a token is not learnt; without them, all are) are `INPUT.mask` and
+    /// `INPUT.labels`.
     #[arg(long = "input", value_name = "INPUT=TENSOR")]
     pub input: Vec<String>,
     /// What to write: a name of the graph's `outputs`, or `node.port`, optionally under another name
     /// [default: all of the graph's `outputs`].
     #[arg(long = "output", value_name = "OUTPUT[=TENSOR]")]
     pub output: Vec<String>,
-    /// Also write the gradient of this scalar (`itc`, `probe.loss`) for every weight, as `grad.NAME`, and for every
-    /// image or vector input, as `grad.input.NAME`.
-    #[arg(long, value_name = "LOSS")]
-    pub grad: Option<String>,
+    /// Also write the gradient of this scalar (`itc`, `probe.loss`), or of the sum of several (`itm,itc,itg`), for every
+    /// weight, as `grad.NAME`, and for every image or vector input, as `grad.input.NAME`.
+    #[arg(long, value_name = "LOSS", value_delimiter = ',')]
+    pub grad: Vec<String>,
     /// Where to write the result.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,

@@ -66,7 +66,11 @@ impl<B: Backend> Pass<'_, B> {
                 Forward::new(self.parameters.backend(), scope, self.mode, seed).with_tape(&self.tape);
             for (port, edges) in &node.edges {
                 for edge in edges {
-                    cx = cx.input(*port, fetch(&values, &edge.from)?);
+                    let value = fetch(&values, &edge.from)?;
+                    cx = match &edge.label {
+                        Some(label) => cx.input(format!("{port}.{label}"), value),
+                        None => cx.input(*port, value),
+                    };
                 }
             }
             for port in &ports[&id] {

@@ -71,7 +71,8 @@ pub fn load_published<B: Backend>(
 }
 
 /// Loads the weights that an edge brings into a training stage: all of them, or `part` (a node of the graph that
-/// wrote them) into `label` (a node of this one).
+/// wrote them) into `label` (a node of this one). A node takes from another what that one has: its other parameters stay
+/// as they are, and are named in the report. It is an error if there is nothing in common.
 pub fn load_states<B: Backend>(
     model: &ModelGraph,
     parameters: &mut Parameters<B>,
@@ -91,7 +92,11 @@ pub fn load_states<B: Backend>(
         Some((parameter.name.clone(), there.get(&theirs).cloned().unwrap_or(theirs)))
     });
     let keys: BTreeMap<String, String> = of_node.collect();
-    load(parameters, bytes, from, &keys)
+    let report = read(parameters, bytes, from, &keys)?;
+    match report.loaded.is_empty() && !keys.is_empty() {
+        true => Err(missing(from, report)),
+        false => Ok(report),
+    }
 }
 
 fn load<B: Backend>(
@@ -100,17 +105,27 @@ fn load<B: Backend>(
     from: &str,
     keys: &BTreeMap<String, String>,
 ) -> Result<LoadReport, WeightsError> {
+    let report = read(parameters, bytes, from, keys)?;
+    if report.missing.is_empty() { Ok(report) } else { Err(missing(from, report)) }
+}
+
+fn read<B: Backend>(
+    parameters: &mut Parameters<B>,
+    bytes: &[u8],
+    from: &str,
+    keys: &BTreeMap<String, String>,
+) -> Result<LoadReport, WeightsError> {
     let options = LoadOptions { strict: false, finite: true };
     let file = |error| WeightsError::File { from: from.to_owned(), error };
-    let report = parameters.load(bytes, |name| keys.get(name).cloned(), options).map_err(file)?;
-    if report.missing.is_empty() {
-        return Ok(report);
-    }
+    parameters.load(bytes, |name| keys.get(name).cloned(), options).map_err(file)
+}
+
+fn missing(from: &str, report: LoadReport) -> WeightsError {
     let found = match report.unexpected.as_slice() {
         [] => "nothing else".to_owned(),
         names => list(names),
     };
-    Err(WeightsError::Missing { from: from.to_owned(), missing: report.missing, found })
+    WeightsError::Missing { from: from.to_owned(), missing: report.missing, found }
 }
 
 /// heddle's names of the parameters in a file that heddle wrote; empty for other files.

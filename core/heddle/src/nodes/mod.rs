@@ -125,8 +125,14 @@ pub const MODEL_KINDS: &[&dyn Kind<dyn ModelNode, ()>] = &[
     &model::FlattenLinear,
     &model::MeanPool,
     &model::Llama,
+    &model::Qllama,
+    &model::Pairs,
+    &model::UnitSum,
     &model::Linear,
     &loss::Itc,
+    &loss::Itm,
+    &loss::Itg,
+    &loss::Lm,
     &loss::Probe,
 ];
 

@@ -24,9 +24,13 @@ impl Kind<dyn ModelNode, ()> for Itc {
             name: "loss.itc",
             version: 1,
             summary: "symmetric image-text contrastive loss with a learned logit scale",
-            details: "Both sides are L2-normalised; logits = exp(logit_scale) * image @ text^T; the loss is the mean of \
+            details: "`image` is one vector an image, or QLLaMA's queries `[B,Q,C]`, of which the most similar one counts (BLIP-2). \
+                      Both sides are L2-normalised; logits = exp(logit_scale) * image @ text^T; the loss is the mean of \
                       the cross entropies of rows and columns against the diagonal (CLIP; InternVL stage 1). The \
-                      gradients of all features are kept. `logits` is `[images, texts]` and allows different counts.",
+                      gradients of all features are kept. `logits` is `[images, texts]` and allows different counts. \
+                      Pairs without a target in `counts`, or whose text there is blank, are in no mean but still act as \
+                      negatives. Pairs of equal `identity` are positives of each other, with equal shares (InternVL's \
+                      retrieval fine-tuning).",
             example: "[nodes.itc]\nkind = \"loss.itc\"\nin = { image = \"pool\", text = \"text.eos\" }\n",
         }
     }
@@ -53,14 +57,19 @@ impl Kind<dyn ModelNode, ()> for Itc {
 
 impl NodeSpec for Loss {
     fn inputs(&self) -> Vec<InPort> {
-        let port = |name, help| InPort {
+        let port = |name, classes: &[Class], arity, help| InPort {
             name,
-            classes: vec![Class::Vector],
-            arity: Arity::One,
+            classes: classes.to_vec(),
+            arity,
             place: Place::In,
             help,
         };
-        vec![port("image", "image features, not normalised"), port("text", "text features, not normalised")]
+        vec![
+            port("image", &[Class::Vector, Class::Sequence], Arity::One, "image features or queries, not normalised"),
+            port("text", &[Class::Vector], Arity::One, "text features, not normalised"),
+            port("counts", &[Class::Text, Class::Targets], Arity::Optional, "which pairs count in the mean"),
+            port("identity", &[Class::Targets], Arity::Optional, "what each image shows; equals are positives"),
+        ]
     }
 
     fn infer(&self, inputs: &Inputs) -> Result<Vec<OutPort>, Mismatch> {

@@ -1,12 +1,18 @@
-//! `model.llama`: a LLaMA decoder as causal text encoder.
+//! `model.llama`: a LLaMA decoder as text tower or language model.
+
+use std::collections::BTreeMap;
 
 use heddle_graph::{
     config::Reader,
-    graph::{Class, Dim, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, PortType},
+    graph::{Arity, Class, Dim, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place},
 };
 use heddle_tensor::{DynModule, modules::Llama as Config};
 
-use super::{batch, checkpoint, one_input};
+use super::{
+    batch,
+    decoder::{read_decoder, read_projection, state_ports, text_ports},
+    one_input,
+};
 use crate::{model::Published, nodes::ModelNode};
 
 /// The kind.
@@ -22,10 +28,14 @@ impl Kind<dyn ModelNode, ()> for Llama {
         KindSpec {
             name: "model.llama",
             version: 1,
-            summary: "LLaMA as causal text encoder; the feature of the last token, projected",
+            summary: "LLaMA: a causal text tower, a language model, the decoder of a chat",
             details: "Pre-norm decoder with RMSNorm, rotary positions (half-split form) and SwiGLU, no biases. Padding \
                       is id 0 and masked. `hidden` is the output of the final norm, `last` its row at the last real \
-                      token (`</s>`), `eos` that row times `text_projection` `[width, projection]`. The defaults are \
+                      token (`</s>`), `eos` that row times `text_projection` `[width, projection]`. With `head = true` \
+                      there is `lm_head`: `logits` `[B,T,vocab]`, and for losses `predictions` and `targets`, the rows \
+                      that predict a token which counts (`loss.lm`). `context` names sequences whose rows stand for \
+                      tokens, such as the image's in a chat: `context-tokens` has the id of each, and every such token \
+                      takes the next row. `states.i` is the sequence before layer i. The defaults are \
                       the 7B text encoder of InternVL-C. The prompt prefix (`summarize:`) and the text length belong \
                       to the graph's input: `inputs = { caption = { type = \"text\", prefix = \"summarize:\", length = 80 } }`.",
             example: "[nodes.text]\nkind = \"model.llama\"\nin = \"caption\"\nvocab = 4096\nwidth = 96\ndepth = 1\nheads = 4\n\
@@ -34,64 +44,55 @@ impl Kind<dyn ModelNode, ()> for Llama {
     }
 
     fn read(&self, r: &mut Reader<'_>, _: &()) -> Box<dyn ModelNode> {
-        let base = Config::default();
-        let config = Config {
-            vocab: r.field("vocab", "vocabulary size").min(3).max(1 << 24).or(base.vocab),
-            width: r.field("width", "hidden size").min(1).max(65_536).or(base.width),
-            depth: r.field("depth", "number of layers").min(1).max(4_096).or(base.depth),
-            heads: r
-                .field("heads", "attention heads; divide the width into even parts")
-                .min(1)
-                .max(65_536)
-                .or(base.heads),
-            mlp_width: r
-                .field("mlp-width", "hidden size of the gated MLP")
-                .min(1)
-                .max(1 << 20)
-                .or(base.mlp_width),
-            eps: r.field("eps", "epsilon of the RMSNorms").positive().or(base.eps),
-            rope_base: r.field("rope-base", "base of the rotary frequencies").positive().or(base.rope_base),
-            max_positions: r
-                .field("max-positions", "longest text, tokens")
-                .min(1)
-                .max(1 << 20)
-                .or(base.max_positions),
-            projection: r
-                .field("projection", "size of `text_projection`; without it `eos` equals `last`")
-                .min(1)
-                .max(65_536)
-                .optional(),
-            checkpoint: checkpoint(r),
-        };
-        if !config.width.is_multiple_of(config.heads) || !(config.width / config.heads).is_multiple_of(2) {
-            let message =
-                format!("{} heads do not divide the width {} into even parts", config.heads, config.width);
-            r.error(
-                "heads",
-                &message,
-                Some("rotary positions turn pairs of values, so a head needs an even size"),
-            );
-        }
+        let decoder = read_decoder(r);
+        let projection = read_projection(r);
+        let head = r.field("head", "whether there is `lm_head`, from states to scores of tokens").or(false);
+        let context: BTreeMap<String, u32> =
+            r.map("context-tokens", "ids of the tokens for which rows of `context` stand").into_iter().collect();
+        let context = context.into_iter().map(|(name, id)| (format!("context.{name}"), id)).collect();
+        let config = Config { decoder, projection, head, context };
         Box::new(Text { config, published: Published::read(r) })
     }
 }
 
 impl NodeSpec for Text {
     fn inputs(&self) -> Vec<InPort> {
-        one_input("text", &[Class::Text], "token ids")
+        let mut ports = one_input("text", &[Class::Text], "token ids");
+        ports.push(InPort {
+            name: "context",
+            classes: vec![Class::Sequence],
+            arity: Arity::Any,
+            place: Place::In,
+            help: "sequences whose rows stand for tokens, by name: `{ image = \"projector\" }`",
+        });
+        ports
     }
 
     fn infer(&self, inputs: &Inputs) -> Result<Vec<OutPort>, Mismatch> {
+        let Config { decoder, projection, head, context } = &self.config;
+        let given = inputs.all("context");
+        if given.len() != context.len() {
+            return Err(Mismatch {
+                port: Some("context"),
+                param: Some("context-tokens"),
+                message: format!("{} sequences of context, but ids for {}", given.len(), context.len()),
+                help: Some("give each an id: `context-tokens = { image = 5 }`".into()),
+            });
+        }
+        if let Some(ty) = given.iter().find(|ty| !ty.shape.last().is_some_and(|dim| dim.agrees(&decoder.width.into()))) {
+            return Err(Mismatch {
+                port: Some("context"),
+                param: None,
+                message: format!("{ty} cannot stand for tokens, whose embeddings have width {}", decoder.width),
+                help: Some("put a projector between".into()),
+            });
+        }
         let batch = batch(inputs, "text");
         let length =
             inputs.get("text").and_then(|ty| ty.shape.get(1).cloned()).unwrap_or_else(|| Dim::sym("T"));
-        let Config { width, projection, .. } = self.config;
-        let vector = |size: usize| PortType::new(Class::Vector, [batch.clone(), size.into()]);
-        Ok(vec![
-            OutPort::new("eos", vector(projection.unwrap_or(width))),
-            OutPort::new("last", vector(width)),
-            OutPort::new("hidden", PortType::new(Class::Sequence, [batch.clone(), length, width.into()])),
-        ])
+        let mut ports = text_ports(decoder, *projection, *head, [batch.clone(), length.clone()]);
+        ports.extend(state_ports(decoder, batch, length));
+        Ok(ports)
     }
 }
 

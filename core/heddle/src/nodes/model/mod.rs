@@ -1,11 +1,15 @@
 //! Modules of model graphs.
 
 mod attention_pool;
+mod decoder;
 mod flatten_linear;
 mod internvit;
 mod linear;
 mod llama;
 mod mean_pool;
+mod pairs;
+mod qllama;
+mod unit_sum;
 
 pub use attention_pool::AttentionPool;
 pub use flatten_linear::FlattenLinear;
@@ -13,6 +17,9 @@ pub use internvit::InternVit;
 pub use linear::Linear;
 pub use llama::Llama;
 pub use mean_pool::MeanPool;
+pub use pairs::Pairs;
+pub use qllama::Qllama;
+pub use unit_sum::UnitSum;
 
 use heddle_graph::{
     config::Reader,
@@ -25,7 +32,7 @@ fn one_input(name: &'static str, classes: &[Class], help: &'static str) -> Vec<I
 }
 
 /// The size of a dimension that has to be known because weights depend on it. `from_end` counts from the last.
-fn known(inputs: &Inputs, port: &'static str, from_end: usize, what: &str) -> Result<usize, Mismatch> {
+pub(super) fn known(inputs: &Inputs, port: &'static str, from_end: usize, what: &str) -> Result<usize, Mismatch> {
     let ty = inputs.get(port);
     let dim = ty.and_then(|ty| ty.shape.iter().rev().nth(from_end));
     dim.and_then(Dim::known).ok_or_else(|| Mismatch {
@@ -45,12 +52,12 @@ fn known(inputs: &Inputs, port: &'static str, from_end: usize, what: &str) -> Re
 }
 
 /// The width of the checked input, for building the module after `infer` accepted it.
-fn width(inputs: &Inputs, port: &'static str) -> usize {
+pub(super) fn width(inputs: &Inputs, port: &'static str) -> usize {
     known(inputs, port, 0, "width").unwrap_or(0)
 }
 
 /// The batch dimension of an input.
-fn batch(inputs: &Inputs, port: &str) -> Dim {
+pub(super) fn batch(inputs: &Inputs, port: &str) -> Dim {
     inputs.get(port).and_then(|ty| ty.shape.first().cloned()).unwrap_or_else(|| Dim::sym("B"))
 }
 

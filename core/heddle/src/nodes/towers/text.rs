@@ -181,8 +181,15 @@ pub fn encode_options(model: &ModelGraph, input: &str, tokenizer: &Tokenizer) ->
     }
 }
 
-/// Texts as a batch of token ids.
+/// Texts as a batch of token ids. Of a text with a prefix, a language model learns what follows the last-but-one token of
+/// the prefix, as InternVL's labels have it.
 pub fn tokens(tokenizer: &Tokenizer, texts: &[String], options: &EncodeOptions) -> Result<Tokens, NodeError> {
     let batch = tokenizer.encode(texts, options).map_err(NodeError::data)?;
-    Ok(Tokens::new(batch.ids, batch.batch, batch.len)?)
+    let empty = tokenizer.encode(&[String::new()], options).map_err(NodeError::data)?.len;
+    let before = empty - usize::from(options.eos.is_some());
+    let mut tokens = Tokens::new(batch.ids, batch.batch, batch.len)?;
+    let learnt = |(place, real): (usize, bool)| real && place % batch.len + 1 >= before;
+    tokens.learn = Some(tokens.real().into_iter().enumerate().map(learnt).collect());
+    tokens.frame = empty;
+    Ok(tokens)
 }

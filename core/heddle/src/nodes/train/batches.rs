@@ -12,6 +12,7 @@ use heddle_data::{
 };
 use heddle_graph::graph::Class;
 use heddle_tensor::{Backend, HostTensor, Tape, TensorError, Tokens, Value, value::ValueKind};
+use rand::Rng;
 
 use super::settings::Settings;
 use crate::{
@@ -28,6 +29,7 @@ const AHEAD: usize = 4;
 
 const AUGMENT_STREAM: u64 = 1;
 const CAPTION_STREAM: u64 = 2;
+const OTHER_STREAM: u64 = 4;
 
 /// The inputs of one pass, on the host.
 pub struct Batch {
@@ -64,10 +66,15 @@ impl Batches {
         let shards = cx.library.shards(&records.manifest)?;
         let spec = records.settings.image.clone();
         let (manifest, max_bad) = (records.manifest, records.settings.max_bad);
-        let mut going = |_: usize| !cx.cancel.is_cancelled();
-        let pictures =
-            Pictures::load(manifest, shards, spec.clone(), max_bad, settings.keep_images, &mut going)
-                .map_err(NodeError::data)?;
+        let inputs = &model.graph().inputs;
+        let pictures = match inputs.values().any(|input| input.ty.class == Class::Image) {
+            true => {
+                let mut going = |_: usize| !cx.cancel.is_cancelled();
+                Pictures::load(manifest, shards, spec.clone(), max_bad, settings.keep_images, &mut going)
+                    .map_err(NodeError::data)?
+            }
+            false => Pictures::unseen(manifest, shards, spec.clone()),
+        };
         cx.check_cancelled()?;
         let notes = pictures.skipped().iter().map(|skipped| format!("skipped {skipped}")).collect();
         let tokenizer = cx.optional("tokenizer").map(read_tokenizer).transpose()?;
@@ -80,13 +87,13 @@ impl Batches {
                 ShuffledBatches::new(pictures.len(), settings.batch, cx.seed).map_err(NodeError::data)?,
             ),
         };
-        let inputs = &model.graph().inputs;
         let of_class = |class| {
             inputs.iter().filter(move |(_, input)| input.ty.class == class).map(|(name, _)| name.clone())
         };
         let texts = of_class(Class::Text).filter_map(|name| {
             let options = encode_options(model, &name, tokenizer.as_ref()?);
-            Some((name, options))
+            let of_other = inputs[&name].of_other;
+            Some(TextInput { name, options, of_other })
         });
         let maker = Maker {
             seed: cx.seed,
@@ -129,17 +136,22 @@ struct Maker {
     captions: CaptionOptions,
     tokenizer: Option<Tokenizer>,
     image_inputs: Vec<String>,
-    text_inputs: Vec<(String, EncodeOptions)>,
+    text_inputs: Vec<TextInput>,
+}
+
+/// A text that the graph reads.
+struct TextInput {
+    name: String,
+    options: EncodeOptions,
+    /// Whether each record gets the text of another one.
+    of_other: bool,
 }
 
 impl Maker {
     fn batch(&self, step: u64) -> Result<Batch, NodeError> {
         let rows: Vec<usize> = self.order.batch(step).into_iter().map(|index| index as usize).collect();
         let images = self.image_inputs.iter().map(|name| Ok((name.clone(), self.images(step, &rows)?)));
-        let texts = self
-            .text_inputs
-            .iter()
-            .map(|(name, options)| Ok((name.clone(), self.texts(step, &rows, options)?)));
+        let texts = self.text_inputs.iter().map(|input| Ok((input.name.clone(), self.texts(step, &rows, input)?)));
         Ok(Batch {
             images: images.collect::<Result<_, NodeError>>()?,
             texts: texts.collect::<Result<_, NodeError>>()?,
@@ -162,14 +174,31 @@ impl Maker {
         Ok(HostTensor { shape: vec![rows.len(), 3, height, width], data: pictures.concat() })
     }
 
-    fn texts(&self, step: u64, rows: &[usize], options: &EncodeOptions) -> Result<Tokens, NodeError> {
+    /// Every input gets the same caption of a record.
+    fn texts(&self, step: u64, rows: &[usize], input: &TextInput) -> Result<Tokens, NodeError> {
         let tokenizer =
             self.tokenizer.as_ref().ok_or_else(|| NodeError::Other("no tokenizer is connected".into()))?;
         let one = |(place, row): (usize, &usize)| {
             let mut rng = rng(self.seed, &[CAPTION_STREAM, step, place as u64]);
             self.captions.sample(&self.pictures.record(*row)?, &mut rng).map_err(NodeError::data)
         };
-        let texts: Vec<String> = rows.iter().enumerate().map(one).collect::<Result<_, _>>()?;
-        tokens(tokenizer, &texts, options)
+        let mut texts: Vec<String> = rows.iter().enumerate().map(one).collect::<Result<_, _>>()?;
+        if input.of_other {
+            texts = self.of_others(step, &texts)?;
+        }
+        tokens(tokenizer, &texts, &input.options)
+    }
+
+    /// For each record the text of another one of the batch.
+    fn of_others(&self, step: u64, texts: &[String]) -> Result<Vec<String>, NodeError> {
+        if texts.len() < 2 {
+            return Err(NodeError::Other("the text of another record needs a batch of at least 2".into()));
+        }
+        let other = |place: usize| {
+            let mut rng = rng(self.seed, &[OTHER_STREAM, step, place as u64]);
+            let drawn = rng.gen_range(0..texts.len() as u32 - 1) as usize;
+            texts[if drawn < place { drawn } else { drawn + 1 }].clone()
+        };
+        Ok((0..texts.len()).map(other).collect())
     }
 }
