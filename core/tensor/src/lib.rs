@@ -19,6 +19,7 @@
 //! * [`tensor`], [`value`]: aliases with run-time shapes, and what travels on the edges of a model graph.
 //! * [`parameter`]: named weights: specification, initialisation, storage, safetensors.
 //! * [`module`], [`modules`]: how a node of a model graph is called, and the nodes themselves.
+//! * [`generate`](mod@generate): greedy, sampled and beam-searched texts from a decoder and its cache.
 //! * [`optim`]: gradients, clipping, AdamW, schedules, moving averages.
 //!
 //! Invariants: this crate knows nothing of files other than the safetensors format, of data sets, graphs or
@@ -31,6 +32,7 @@ pub mod backend;
 pub mod checkpoint;
 pub mod element;
 pub mod error;
+pub mod generate;
 pub(crate) mod kernels;
 pub mod mask;
 pub mod module;

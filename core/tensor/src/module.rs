@@ -19,6 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::{
     backend::{Backend, Cpu, CpuF64},
     error::TensorError,
+    modules::KvCache,
     parameter::{ParameterSpec, Scope},
     tape::Tape,
     tensor::{Image, Matrix, Row, Scalar, Seq, Tensor, Vector},
@@ -287,6 +288,17 @@ impl<'a, B: Backend> Forward<'a, B> {
                 Ok(tokens.blank().into_iter().map(|blank| (!blank).then_some(0)).collect())
             }
             other => Err(wrong_kind(port, "targets or a text", &other)),
+        }
+    }
+
+    /// An input that holds what a decoder has read.
+    ///
+    /// # Errors
+    /// As for [`Forward::image`].
+    pub fn cache(&mut self, port: &str) -> Result<KvCache<B>, TensorError> {
+        match self.any(port)? {
+            Value::Cache(cache) => Ok(cache),
+            other => Err(wrong_kind(port, "what a decoder has read", &other)),
         }
     }
 

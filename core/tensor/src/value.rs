@@ -6,6 +6,8 @@ use crate::{
     backend::Backend,
     element::Element,
     error::{TensorError, expect_size},
+    module::wrong_kind,
+    modules::KvCache,
     tape::Tape,
     tensor::{Image, Map, Matrix, Scalar, Seq, Vector, detach, plain, to_vec},
 };
@@ -139,6 +141,8 @@ pub enum Value<B: Backend> {
     Logits(Matrix<B>),
     /// A number, mostly a loss.
     Scalar(Scalar<B>),
+    /// What a decoder has read.
+    Cache(KvCache<B>),
     /// A class for each row, on the host; none where the row does not count.
     Targets(Vec<Option<u32>>),
 }
@@ -172,6 +176,7 @@ impl<B: Backend> Value<B> {
             Self::Logits(_) => "logits",
             Self::Scalar(_) => "a scalar",
             Self::Targets(_) => "targets",
+            Self::Cache(_) => "what a decoder has read",
         }
     }
 
@@ -193,13 +198,14 @@ impl<B: Backend> Value<B> {
             Self::Text(tokens) => vec![tokens.batch, tokens.len],
             Self::Scalar(_) => Vec::new(),
             Self::Targets(targets) => vec![targets.len()],
+            Self::Cache(cache) => vec![cache.batch(), cache.len()],
         }
     }
 
     /// Copies the value to the host. Token ids and targets become numbers, -100 for none.
     ///
     /// # Errors
-    /// [`TensorError::Device`] if the device fails.
+    /// [`TensorError::Device`] if the device fails, [`TensorError::WrongKind`] for what a decoder has read.
     pub fn to_host(&self) -> Result<HostTensor, TensorError> {
         let narrow = |data: Vec<B::Elem>| data.into_iter().map(|x| x.wide() as f32).collect();
         let data = match self {
@@ -208,6 +214,7 @@ impl<B: Backend> Value<B> {
             Self::Vector(t) | Self::Logits(t) => narrow(to_vec::<_, B>(t)?),
             Self::Scalar(t) => narrow(to_vec::<_, B>(t)?),
             Self::Text(tokens) => tokens.ids.iter().map(|&id| id as f32).collect(),
+            Self::Cache(_) => return Err(wrong_kind("host", "a tensor", self)),
             Self::Targets(targets) => {
                 targets.iter().map(|target| target.map_or(-100.0, |id| id as f32)).collect()
             }
@@ -256,7 +263,7 @@ impl<B: Backend> Value<B> {
             Self::Vector(t) => Self::Vector(detach::<_, B>(t)?),
             Self::Logits(t) => Self::Logits(detach::<_, B>(t)?),
             Self::Scalar(t) => Self::Scalar(detach::<_, B>(t)?),
-            host @ (Self::Text(_) | Self::Targets(_)) => host,
+            kept @ (Self::Text(_) | Self::Targets(_) | Self::Cache(_)) => kept,
         })
     }
 }

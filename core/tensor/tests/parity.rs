@@ -3,7 +3,9 @@
 use heddle_tensor::{Cpu, CpuF64};
 
 use crate::support::{
-    generative::{check_internvl_g, check_losses, check_qllama, check_retrieval, check_stage2},
+    generative::{
+        check_generate, check_internvl_g, check_losses, check_qllama, check_retrieval, check_stage2,
+    },
     parity::{check_internvl_c, check_pool, check_positions, check_vit},
 };
 
@@ -65,4 +67,10 @@ fn retrieval() {
 fn losses() {
     check_losses(&Cpu::default());
     check_losses(&CpuF64::default());
+}
+
+#[test]
+fn generation() {
+    check_generate(&Cpu::default());
+    check_generate(&CpuF64::default());
 }

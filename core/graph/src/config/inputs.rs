@@ -44,7 +44,11 @@ pub struct OutputDecl {
 /// The words for an input's type, in the order in which messages list them.
 pub(crate) const INPUT_TYPES: [(&str, Class, &str); 6] = [
     ("image", Class::Image, "images [B,3,H,W], normalised; `size` fixes H and W"),
-    ("text", Class::Text, "token ids [B,T]; `length` is the most tokens, `prefix` goes in front, `of = \"other\"` is the text of another record"),
+    (
+        "text",
+        Class::Text,
+        "token ids [B,T]; `length` is the most tokens, `prefix` goes in front, `of = \"other\"` is the text of another record",
+    ),
     ("sequence", Class::Sequence, "vectors [B,N,C]; `length` fixes N, `width` fixes C"),
     ("vector", Class::Vector, "vectors [B,C]; `width` fixes C"),
     ("targets", Class::Targets, "a class for each record [B], -100 where it does not count"),
@@ -125,7 +129,10 @@ fn input_of_class(class: Class, reader: &mut Reader<'_>, span: Span) -> InputDec
                 .choice(
                     "of",
                     "whose text it is",
-                    &[("record", false, "the record's own"), ("other", true, "that of another record, drawn at random")],
+                    &[
+                        ("record", false, "the record's own"),
+                        ("other", true, "that of another record, drawn at random"),
+                    ],
                 )
                 .or("record");
             PortType::new(class, [batch, Dim::sym("T")])

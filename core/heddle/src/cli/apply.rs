@@ -10,9 +10,10 @@ use heddle_graph::{
     graph::{Class, Source},
 };
 use heddle_tensor::{
-    Backend, CpuF64, HostTensor, Mode, Parameters, Tape, Tokens, Value, backward_with, weighted_sum,
+    Backend, CpuF64, HostTensor, Mode, Parameters, Tape, Tokens, Value, backward_with,
     parameter::{WeightsFile, to_safetensors},
     value::ValueKind,
+    weighted_sum,
 };
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
@@ -85,7 +86,8 @@ fn apply<B: Backend>(options: &ApplyOptions, model: &ModelGraph, backend: B) -> 
             Value::Scalar(loss) => Ok((1.0, loss)),
             _ => Err(Failure::Other("the loss is not a scalar".into())),
         };
-        let losses = values.split_off(outputs.len()).into_iter().map(scalar).collect::<Result<Vec<_>, _>>()?;
+        let losses =
+            values.split_off(outputs.len()).into_iter().map(scalar).collect::<Result<Vec<_>, _>>()?;
         let loss = weighted_sum(parameters.backend(), &losses).map_err(tensor_error)?;
         let (names, given): (Vec<&String>, Vec<Value<B>>) =
             inputs.iter().map(|(name, value)| (name, value.clone())).unzip();
@@ -203,7 +205,8 @@ fn read_inputs<B: Backend>(
             .map_err(|reason| Failure::Other(format!("{from}: `{key}` for input `{name}`: {reason}")))?;
         if let Value::Text(tokens) = &mut value {
             tokens.frame = input.blank.unwrap_or(0);
-            read_marks(&tensors, &names, name, tokens).map_err(|reason| Failure::Other(format!("{from}: {reason}")))?;
+            read_marks(&tensors, &names, name, tokens)
+                .map_err(|reason| Failure::Other(format!("{from}: {reason}")))?;
         }
         inputs.insert(name.clone(), value);
     }
@@ -243,7 +246,8 @@ fn read_marks(
 ) -> Result<(), String> {
     for mark in MARKS {
         let Some(key) = names.get(&format!("{input}.{mark}")) else { continue };
-        let view = tensors.tensor(key).map_err(|_| format!("there is no tensor `{key}` for `{input}.{mark}`"))?;
+        let view =
+            tensors.tensor(key).map_err(|_| format!("there is no tensor `{key}` for `{input}.{mark}`"))?;
         let wrong = |reason: String| format!("`{key}` for `{input}.{mark}`: {reason}");
         let numbers = signed(&view).map_err(wrong)?;
         match mark {
@@ -336,7 +340,10 @@ fn floats(view: &TensorView<'_>) -> Result<Vec<f32>, String> {
 }
 
 fn integers(view: &TensorView<'_>) -> Result<Vec<u32>, String> {
-    signed(view)?.into_iter().map(|id| u32::try_from(id).map_err(|_| format!("{id} is no token id"))).collect()
+    signed(view)?
+        .into_iter()
+        .map(|id| u32::try_from(id).map_err(|_| format!("{id} is no token id")))
+        .collect()
 }
 
 fn signed(view: &TensorView<'_>) -> Result<Vec<i64>, String> {

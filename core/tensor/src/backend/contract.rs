@@ -156,6 +156,17 @@ pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
         compose::linear::<Self>(x, w, bias)
     }
 
+    /// `onto + x w^T`, `[R, out]`: what closes a branch of a residual network. On the processor one sum that begins with
+    /// `onto`, as in the fused branches.
+    fn linear_onto(
+        &self,
+        onto: Matrix<Self>,
+        x: Matrix<Self>,
+        w: Matrix<Self>,
+    ) -> Result<Matrix<Self>, TensorError> {
+        compose::linear_onto(self, onto, x, w)
+    }
+
     /// `x w` for a weight that was published the other way round: `[R, in]`, `[in, out]` to `[R, out]`.
     fn linear_transposed(&self, x: Matrix<Self>, w: Matrix<Self>) -> Result<Matrix<Self>, TensorError> {
         compose::linear_transposed(self, x, w)
@@ -316,6 +327,11 @@ pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
     /// Rows `rows` of each sequence, `[B, N, C]` to `[B, rows, C]`.
     fn slice_rows(&self, x: Seq<Self>, rows: Range<usize>) -> Result<Seq<Self>, TensorError> {
         compose::slice_rows::<Self>(x, rows)
+    }
+
+    /// The rows of `x`, then those of `y`, of each sequence: `[B, N, C]` and `[B, M, C]` to `[B, N + M, C]`.
+    fn concat_rows(&self, x: Seq<Self>, y: Seq<Self>) -> Result<Seq<Self>, TensorError> {
+        compose::concat_rows(self, x, y)
     }
 
     /// `x` with row `s` of `y` added to its row `places[s]`: `[R, C]` and `[S, C]` to `[R, C]`. No place comes twice.

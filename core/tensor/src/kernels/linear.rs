@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::matmul::{Matrix, MatrixMut, Write, product};
 use super::packed::Packed;
 use super::simd::multiversion;
-use super::split::add_column_sums;
+use super::split::{SharedMut, add_column_sums};
 
 /// Sizes of one linear layer's call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,12 @@ pub struct Dims {
 /// Rows of a task.
 const TILE: usize = 128;
 
+/// So many rows are few.
+const FEW: usize = 8;
+
+/// Outputs of a task, where rows are few: whole panels.
+const PANEL: usize = 64;
+
 /// `out = x w^T + bias`.
 ///
 /// # Shapes
@@ -38,7 +44,46 @@ pub fn forward(x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [f32], dims
             Write::Add
         }
     };
-    tiles(x, &Packed::transposed(w, dims.inputs, None), out, [dims.inputs, dims.outputs], write);
+    sum(x, w, out, dims, write);
+}
+
+/// `out += x w^T`.
+///
+/// # Shapes
+/// - as in [`forward`]
+pub fn add(x: &[f32], w: &[f32], out: &mut [f32], dims: Dims) {
+    sum(x, w, out, dims, Write::Add);
+}
+
+/// `out = x w^T` or `out += x w^T`, with the same bits for any number of rows.
+fn sum(x: &[f32], w: &[f32], out: &mut [f32], dims: Dims, write: Write) {
+    match dims.rows {
+        0..=FEW => few_rows(x, w, out, dims, write),
+        _ => tiles(x, &Packed::transposed(w, dims.inputs, None), out, [dims.inputs, dims.outputs], write),
+    }
+}
+
+/// Each task lays out the weights of some outputs, in the cache, and multiplies at once: what counts is reading the
+/// weights, as when one token is decoded.
+fn few_rows(x: &[f32], w: &[f32], out: &mut [f32], dims: Dims, write: Write) {
+    let Dims { inputs, outputs, .. } = dims;
+    if inputs == 0 || out.is_empty() {
+        return tiles(x, &Packed::transposed(w, inputs, None), out, [inputs, outputs], write);
+    }
+    let target = SharedMut::new(out);
+    w.par_chunks(PANEL * inputs).enumerate().for_each_init(Vec::new, |part: &mut Vec<f32>, (task, w)| {
+        let (first, count) = (task * PANEL, w.len() / inputs);
+        part.resize(dims.rows * count, 0.0);
+        // SAFETY: row and columns lie in `out`, and these columns belong to one task.
+        let row = |r: usize| unsafe { std::slice::from_raw_parts_mut(target.at(r * outputs + first), count) };
+        for (r, part) in part.chunks_exact_mut(count).enumerate() {
+            part.copy_from_slice(row(r));
+        }
+        Packed::transposed(w, inputs, None).product(x, part, write);
+        for (r, part) in part.chunks_exact(count).enumerate() {
+            row(r).copy_from_slice(part);
+        }
+    });
 }
 
 /// `dx += dy w`, `dw += dy^T x`, `db += sum over rows of dy`.

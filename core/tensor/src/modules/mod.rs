@@ -23,7 +23,7 @@ pub use internvit::{DropPathMode, InternVit};
 pub use itc::Itc;
 pub use itm::Itm;
 pub use linear::Linear;
-pub use llama::{Decoder, Llama, Mix};
+pub use llama::{Decoder, KvCache, Llama, Mix};
 pub use mean_pool::MeanPool;
 pub use pairs::{PairScheme, Pairs};
 pub use probe::Probe;

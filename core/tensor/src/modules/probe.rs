@@ -46,6 +46,8 @@ fn flat<B: Backend>(value: Value<B>) -> Result<Row<B>, TensorError> {
         Value::Sequence(x) => flatten(x),
         Value::Vector(x) | Value::Logits(x) => flatten(x),
         Value::Scalar(x) => flatten(x),
-        host @ (Value::Text(_) | Value::Targets(_)) => Err(wrong_kind("input", "a tensor", &host)),
+        host @ (Value::Text(_) | Value::Targets(_) | Value::Cache(_)) => {
+            Err(wrong_kind("input", "a tensor", &host))
+        }
     }
 }

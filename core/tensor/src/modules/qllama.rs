@@ -30,6 +30,7 @@ pub struct Vision {
 ///
 /// * `queries`: the states of the queries after the final norm, `[B, Q, C]`,
 /// * those of a text, as LLaMA has them ([`put_text`]),
+/// * `cache`: what was read; with it as an input the text is one more token each, and there is no image,
 /// * `states.i`: queries and text before layer `i`, `[B, Q + T, C]`; the last after the final norm.
 ///
 /// In a layer with cross-attention the queries look at the image after self-attention and before the perceptron. There is
@@ -147,6 +148,11 @@ impl Module for Qllama {
     fn forward<B: Backend>(&self, cx: &mut Forward<'_, B>) -> Result<(), TensorError> {
         self.check()?;
         let tokens = if self.text { Some(cx.tokens("text")?) } else { None };
+        if let (true, Some(tokens)) = (cx.has("cache"), &tokens) {
+            let states = Stack::further(&self.decoder, cx, tokens)?;
+            let outputs = TextOutputs { decoder: &self.decoder, projection: self.projection };
+            return put_text(cx, outputs, &states, tokens);
+        }
         let states = match (&self.vision, &tokens) {
             (Some(vision), tokens) => {
                 let seen = cx.sequence("vision")?;

@@ -99,7 +99,7 @@ fn input_gradient<B: Backend>(
         Value::Sequence(t) => flatten::<_, B>(t)?,
         Value::Vector(t) | Value::Logits(t) => flatten::<_, B>(t)?,
         Value::Scalar(t) => flatten::<_, B>(t)?,
-        Value::Text(_) | Value::Targets(_) => return Ok(None),
+        Value::Text(_) | Value::Targets(_) | Value::Cache(_) => return Ok(None),
     };
     let data = backend.buffer_to_vec(&backend.take_gradient(grads, &flat)?)?;
     let data = data.into_iter().map(|x| x.wide() as f32).collect();

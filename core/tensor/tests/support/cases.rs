@@ -148,6 +148,8 @@ cases! { ($) case_tests
         let first = heddle_tensor::tensor::slice_rows(_b, rest, 0..2)?;
         _b.residual(sliced, first, None, None)
     };
+    linear_onto: [15, 12, 20], |b, [onto, x, w]| b.linear_onto(mat(onto, 3)?, mat(x, 3)?, mat(w, 5)?);
+    concat_rows: [24, 8], |b, [x, y]| b.concat_rows(seq(x, 2, 3)?, seq(y, 2, 1)?);
     scatter_rows: [20, 12], |b, [x, y]| heddle_tensor::tensor::scatter_rows(b, mat(x, 5)?, mat(y, 3)?, &[4, 0, 1]);
     cross_attention: [24, 48, 4, 6, 16, 24, 24, 16], |b, [q, v, norm, vision, query, key, value, out]| {
         let (norm, vision_norm) = (RmsNorm { weight: norm, eps: 1e-3 }, RmsNorm { weight: vision, eps: 1e-3 });

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use heddle_tensor::{
     Backend, HostTensor, Module, Parameters, Tape, Tokens, Value, backward, backward_with,
+    generate::{Decoding, Limits, NextToken, Search, generate},
     modules::{
         AttentionPool, CrossEntropy, Decoder, InternVit, Itc, Itm, Mix, PairScheme, Pairs, Qllama, UnitSum,
         Vision,
@@ -299,6 +300,78 @@ pub fn check_stage2<B: Backend>(backend: &B) {
     let loss = Value::Scalar(weighted_sum(backend, &losses).unwrap());
     model.check("io.out.stage2.loss", &loss);
     model.compare_gradients(loss, "io.grad.stage2.");
+}
+
+/// Greedy and beam-searched captions, and the same bits from cached and uncached decoding.
+pub fn check_generate<B: Backend>(backend: &B) {
+    let model = InternVlG::read(backend);
+    let fixture = &model.fixture;
+    let seen = fixture.tensor("io.out.vision_hidden");
+    let of_images = |images: usize| {
+        let [_, len, width] = *seen.shape.as_slice() else { panic!("a sequence") };
+        let host =
+            HostTensor { shape: vec![images, len, width], data: seen.data[..images * len * width].to_vec() };
+        value(backend, ValueKind::Sequence, host, &Tape::off())
+    };
+    let prompt = fixture.tokens("io.in.generate.prompt_ids");
+    let module = for_both(&model.qllama, Mix::Causal);
+    let start = |images: usize| {
+        let text = prompt.select(&vec![0; images]);
+        let inputs = vec![("vision".to_owned(), of_images(images)), ("text".to_owned(), Value::Text(text))];
+        Decoding::start(&module, &model.parameters, "qllama/", inputs).unwrap()
+    };
+    let check = |name: &str, images: usize, search: Search, limits: Limits| {
+        let (mut decoding, first) = start(images);
+        let found = generate(first, &mut decoding, &search, &limits, &mut ()).unwrap();
+        let tokens: Vec<Option<u32>> =
+            found.iter().flat_map(|text| &text.tokens).map(|token| Some(*token)).collect();
+        assert_eq!(
+            tokens,
+            fixture
+                .integers(&format!("io.out.generate.{name}_ids{}", if images > 1 { "_batch2" } else { "" })),
+            "{name}"
+        );
+        found[0].score
+    };
+    let limits = |min_new, max_new, end: u32| Limits { min_new, max_new, end: vec![end] };
+    let end = |name: &str| fixture.integers(&format!("io.in.generate.{name}_eos_id"))[0].unwrap();
+    let beam = |beams, length_penalty| Search::Beam { beams, length_penalty };
+    let scored = |name: &str, found: f64| {
+        let found = HostTensor { shape: vec![1], data: vec![found as f32] };
+        fixture.compare(&format!("io.out.generate.{name}_score"), &found, 1.0);
+    };
+    check("greedy", 1, Search::Greedy, limits(0, 12, 2));
+    check("greedy", 2, Search::Greedy, limits(0, 8, 2));
+    check("greedy_eos", 1, Search::Greedy, limits(0, 12, end("greedy")));
+    check("greedy_eos_min8", 1, Search::Greedy, limits(8, 12, end("greedy")));
+    scored("beam5", check("beam5", 1, beam(5, 1.0), limits(4, 10, 2)));
+    let penalty = f64::from(fixture.tensor("io.in.generate.beam_eos_length_penalty").data[0]);
+    scored("beam5_eos", check("beam5_eos", 1, beam(5, penalty), limits(4, 10, end("beam"))));
+    scored("beam3_eos_lp2", check("beam3_eos_lp2", 1, beam(3, 2.0), limits(2, 10, end("beam"))));
+
+    // The scores of each greedy step, and of the same tokens read at once.
+    let (mut decoding, first) = start(1);
+    let tokens = fixture.integers("io.out.generate.greedy_ids");
+    let mut scores = first;
+    for token in &tokens[..11] {
+        let next = decoding.next(&[0], &[token.unwrap()]).unwrap();
+        scores.extend(next);
+    }
+    let width = scores[0].len();
+    let cached = HostTensor { shape: vec![12, width], data: scores.concat() };
+    fixture.compare("io.out.generate.greedy_logits", &cached, 1.0);
+    let read: Vec<u32> = tokens[..11].iter().map(|token| token.unwrap()).collect();
+    let whole = Tokens::new([&*prompt.ids, &*read].concat(), 1, prompt.len + 11).unwrap();
+    let inputs = vec![("vision", of_images(1)), ("text", Value::Text(whole))];
+    let out = run(&module, &model.parameters, "qllama/", inputs, &["logits"], &Tape::off());
+    let uncached = rows_of(&out["logits"].to_host().unwrap(), prompt.len - 1..prompt.len + 11);
+    let differ = cached.data.iter().zip(&uncached.data).filter(|(a, b)| a != b).count();
+    assert_eq!(
+        differ,
+        0,
+        "scores that differ between cached and uncached decoding, of {}",
+        cached.data.len()
+    );
 }
 
 /// Retrieval fine-tuning: every true and one false text an image; positives by identity, for both poolings.

@@ -65,10 +65,20 @@ impl NodeSpec for Loss {
             help,
         };
         vec![
-            port("image", &[Class::Vector, Class::Sequence], Arity::One, "image features or queries, not normalised"),
+            port(
+                "image",
+                &[Class::Vector, Class::Sequence],
+                Arity::One,
+                "image features or queries, not normalised",
+            ),
             port("text", &[Class::Vector], Arity::One, "text features, not normalised"),
             port("counts", &[Class::Text, Class::Targets], Arity::Optional, "which pairs count in the mean"),
-            port("identity", &[Class::Targets], Arity::Optional, "what each image shows; equals are positives"),
+            port(
+                "identity",
+                &[Class::Targets],
+                Arity::Optional,
+                "what each image shows; equals are positives",
+            ),
         ]
     }
 

@@ -2,9 +2,7 @@
 
 use heddle_graph::{
     config::Reader,
-    graph::{
-        Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType,
-    },
+    graph::{Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType},
 };
 use heddle_tensor::{DynModule, modules::Itm as Config};
 
@@ -38,17 +36,25 @@ impl Kind<dyn ModelNode, ()> for Itm {
     }
 
     fn read(&self, r: &mut Reader<'_>, _: &()) -> Box<dyn ModelNode> {
-        let head = r.field("head", "whether the linear layer is here; without it queries are scores `[B,Q,2]`").or(true);
+        let head = r
+            .field("head", "whether the linear layer is here; without it queries are scores `[B,Q,2]`")
+            .or(true);
         Box::new(Loss { head, published: Published::read(r) })
     }
 }
 
 impl NodeSpec for Loss {
     fn inputs(&self) -> Vec<InPort> {
-        let port = |name, class, arity, help| InPort { name, classes: vec![class], arity, place: Place::In, help };
+        let port =
+            |name, class, arity, help| InPort { name, classes: vec![class], arity, place: Place::In, help };
         vec![
             port("queries", Class::Sequence, Arity::One, "queries that saw image and text"),
-            port("targets", Class::Targets, Arity::Optional, "1 where they belong together; the loss needs them"),
+            port(
+                "targets",
+                Class::Targets,
+                Arity::Optional,
+                "1 where they belong together; the loss needs them",
+            ),
         ]
     }
 

@@ -2,9 +2,7 @@
 
 use heddle_graph::{
     config::Reader,
-    graph::{
-        Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType,
-    },
+    graph::{Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType},
 };
 use heddle_tensor::{DynModule, modules::CrossEntropy};
 
@@ -61,8 +59,13 @@ fn read(r: &mut Reader<'_>) -> Box<dyn ModelNode> {
 
 impl NodeSpec for Loss {
     fn inputs(&self) -> Vec<InPort> {
-        let port =
-            |name, class, help| InPort { name, classes: vec![class], arity: Arity::One, place: Place::In, help };
+        let port = |name, class, help| InPort {
+            name,
+            classes: vec![class],
+            arity: Arity::One,
+            place: Place::In,
+            help,
+        };
         vec![
             port("logits", Class::Logits, "scores, `predictions` of a decoder"),
             port("targets", Class::Targets, "the tokens that come, `targets` of the same"),

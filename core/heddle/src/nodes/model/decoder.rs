@@ -55,7 +55,10 @@ pub fn read_decoder(r: &mut Reader<'_>) -> Decoder {
 
 /// Reads the size of `text_projection`.
 pub fn read_projection(r: &mut Reader<'_>) -> Option<usize> {
-    r.field("projection", "size of `text_projection`; without it `eos` equals `last`").min(1).max(65_536).optional()
+    r.field("projection", "size of `text_projection`; without it `eos` equals `last`")
+        .min(1)
+        .max(65_536)
+        .optional()
 }
 
 /// What a decoder says of a text `[B, T]`.
@@ -67,8 +70,7 @@ pub fn text_ports(
 ) -> Vec<OutPort> {
     let Decoder { width, vocab, .. } = *decoder;
     let vector = |size: usize| PortType::new(Class::Vector, [batch.clone(), size.into()]);
-    let sequence =
-        |size: usize| PortType::new(Class::Sequence, [batch.clone(), length.clone(), size.into()]);
+    let sequence = |size: usize| PortType::new(Class::Sequence, [batch.clone(), length.clone(), size.into()]);
     let mut ports = vec![
         OutPort::new("eos", vector(projection.unwrap_or(width))),
         OutPort::new("last", vector(width)),

@@ -47,8 +47,10 @@ impl Kind<dyn ModelNode, ()> for Llama {
         let decoder = read_decoder(r);
         let projection = read_projection(r);
         let head = r.field("head", "whether there is `lm_head`, from states to scores of tokens").or(false);
-        let context: BTreeMap<String, u32> =
-            r.map("context-tokens", "ids of the tokens for which rows of `context` stand").into_iter().collect();
+        let context: BTreeMap<String, u32> = r
+            .map("context-tokens", "ids of the tokens for which rows of `context` stand")
+            .into_iter()
+            .collect();
         let context = context.into_iter().map(|(name, id)| (format!("context.{name}"), id)).collect();
         let config = Config { decoder, projection, head, context };
         Box::new(Text { config, published: Published::read(r) })
@@ -79,11 +81,16 @@ impl NodeSpec for Text {
                 help: Some("give each an id: `context-tokens = { image = 5 }`".into()),
             });
         }
-        if let Some(ty) = given.iter().find(|ty| !ty.shape.last().is_some_and(|dim| dim.agrees(&decoder.width.into()))) {
+        if let Some(ty) =
+            given.iter().find(|ty| !ty.shape.last().is_some_and(|dim| dim.agrees(&decoder.width.into())))
+        {
             return Err(Mismatch {
                 port: Some("context"),
                 param: None,
-                message: format!("{ty} cannot stand for tokens, whose embeddings have width {}", decoder.width),
+                message: format!(
+                    "{ty} cannot stand for tokens, whose embeddings have width {}",
+                    decoder.width
+                ),
                 help: Some("put a projector between".into()),
             });
         }

@@ -32,7 +32,12 @@ fn one_input(name: &'static str, classes: &[Class], help: &'static str) -> Vec<I
 }
 
 /// The size of a dimension that has to be known because weights depend on it. `from_end` counts from the last.
-pub(super) fn known(inputs: &Inputs, port: &'static str, from_end: usize, what: &str) -> Result<usize, Mismatch> {
+pub(super) fn known(
+    inputs: &Inputs,
+    port: &'static str,
+    from_end: usize,
+    what: &str,
+) -> Result<usize, Mismatch> {
     let ty = inputs.get(port);
     let dim = ty.and_then(|ty| ty.shape.iter().rev().nth(from_end));
     dim.and_then(Dim::known).ok_or_else(|| Mismatch {

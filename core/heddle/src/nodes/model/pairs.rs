@@ -52,13 +52,19 @@ impl Kind<dyn ModelNode, ()> for Pairs {
 
 impl NodeSpec for Node {
     fn inputs(&self) -> Vec<InPort> {
-        let port = |name, class, arity, help| InPort { name, classes: vec![class], arity, place: Place::In, help };
+        let port =
+            |name, class, arity, help| InPort { name, classes: vec![class], arity, place: Place::In, help };
         vec![
             port("vision", Class::Sequence, Arity::One, "visual features"),
             port("text", Class::Text, Arity::One, "the text of each image"),
             port("negative", Class::Text, Arity::Optional, "a false text for each image"),
             port("similarity", Class::Logits, Arity::Optional, "`logits` of `loss.itc`, for hard negatives"),
-            port("identity", Class::Targets, Arity::Optional, "what each image shows; equals are no negatives"),
+            port(
+                "identity",
+                Class::Targets,
+                Arity::Optional,
+                "what each image shows; equals are no negatives",
+            ),
         ]
     }
 

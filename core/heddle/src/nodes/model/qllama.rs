@@ -65,7 +65,11 @@ impl Kind<dyn ModelNode, ()> for Qllama {
                     &[
                         ("itm", Mix::Full, "everything sees everything: matching, and questions of a chat"),
                         ("itg", Mix::Causal, "text sees queries and the text before it: generation"),
-                        ("itc", Mix::Separate, "text sees the text before it only: both encodings in one sequence"),
+                        (
+                            "itc",
+                            Mix::Separate,
+                            "text sees the text before it only: both encodings in one sequence",
+                        ),
                     ],
                 )
                 .or("itm"),
@@ -138,9 +142,8 @@ impl ModelNode for Middleware {
     }
 
     fn module(&self, inputs: &Inputs) -> Box<dyn DynModule> {
-        let vision = inputs
-            .get("vision")
-            .map(|_| Vision { width: width(inputs, "vision"), ..self.vision.clone() });
+        let vision =
+            inputs.get("vision").map(|_| Vision { width: width(inputs, "vision"), ..self.vision.clone() });
         Box::new(Config {
             decoder: self.decoder.clone(),
             vision,

@@ -2,9 +2,7 @@
 
 use heddle_graph::{
     config::Reader,
-    graph::{
-        Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType,
-    },
+    graph::{Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType},
 };
 use heddle_tensor::{DynModule, modules::UnitSum as Config};
 

@@ -151,7 +151,8 @@ impl Maker {
     fn batch(&self, step: u64) -> Result<Batch, NodeError> {
         let rows: Vec<usize> = self.order.batch(step).into_iter().map(|index| index as usize).collect();
         let images = self.image_inputs.iter().map(|name| Ok((name.clone(), self.images(step, &rows)?)));
-        let texts = self.text_inputs.iter().map(|input| Ok((input.name.clone(), self.texts(step, &rows, input)?)));
+        let texts =
+            self.text_inputs.iter().map(|input| Ok((input.name.clone(), self.texts(step, &rows, input)?)));
         Ok(Batch {
             images: images.collect::<Result<_, NodeError>>()?,
             texts: texts.collect::<Result<_, NodeError>>()?,

@@ -5,7 +5,7 @@ use dfdx::prelude::{Axes2, BroadcastTo, HasShape, PermuteTo, TryAdd, TryMatMul};
 use crate::{
     backend::Backend,
     error::{OnDevice, TensorError},
-    tensor::{Matrix, Row},
+    tensor::{Matrix, Row, reshape},
 };
 
 /// See [`Backend::linear`].
@@ -24,6 +24,19 @@ pub fn linear<B: Backend>(
             y.try_add(bias).on_device()
         }
     }
+}
+
+/// See [`Backend::linear_onto`].
+pub fn linear_onto<B: Backend>(
+    backend: &B,
+    onto: Matrix<B>,
+    x: Matrix<B>,
+    w: Matrix<B>,
+) -> Result<Matrix<B>, TensorError> {
+    let shape @ (rows, width) = *onto.shape();
+    let sequence = |x: Matrix<B>| reshape::<_, _, B>(x, (1, rows, width));
+    let sum = backend.residual(sequence(onto)?, sequence(backend.linear(x, w, None)?)?, None, None)?;
+    reshape::<_, _, B>(sum, shape)
 }
 
 /// See [`Backend::linear_transposed`].

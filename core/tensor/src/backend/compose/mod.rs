@@ -18,11 +18,11 @@ mod sublayer;
 
 pub use activation::{gelu, silu};
 pub use attention::{attention, rotary};
-pub use dense::{linear, linear_transposed, matmul};
+pub use dense::{linear, linear_onto, linear_transposed, matmul};
 pub use loss::{contrastive, cross_entropy};
 pub use norm::{layer_norm, normalize_rows, rms_norm};
 pub use scalar::{dot, exp_limited, fresh_copy, scale_by, weighted_sum};
 pub use sequence::{
-    add_class_and_positions, embedding, mean_tokens, residual, scatter_rows, slice_rows, unfold,
+    add_class_and_positions, concat_rows, embedding, mean_tokens, residual, scatter_rows, slice_rows, unfold,
 };
 pub use sublayer::{cross_attention, llama_attention, llama_mlp, vit_attention, vit_mlp};

@@ -98,6 +98,21 @@ pub fn slice_rows<B: Backend>(x: Seq<B>, rows: Range<usize>) -> Result<Seq<B>, T
     own_copy::<_, B>(x)?.try_slice((0..batch, rows, 0..width)).on_device()
 }
 
+/// See [`Backend::concat_rows`]: both scattered over zeros, by the backend's own operation.
+pub fn concat_rows<B: Backend>(backend: &B, x: Seq<B>, y: Seq<B>) -> Result<Seq<B>, TensorError> {
+    let (&(batch, first, width), &(_, second, _)) = (x.shape(), y.shape());
+    let len = first + second;
+    let zeros: Matrix<B> =
+        constant(backend, vec![B::Elem::default(); batch * len * width], (batch * len, width))?;
+    let put = |sum: Matrix<B>, part: Seq<B>, from: usize, count: usize| {
+        let places: Vec<u32> =
+            (0..batch).flat_map(|b| (from..from + count).map(move |row| (b * len + row) as u32)).collect();
+        backend.scatter_rows(sum, reshape::<_, _, B>(part, (batch * count, width))?, &places)
+    };
+    let sum = put(put(zeros, x, 0, first)?, y, first, second)?;
+    reshape::<_, _, B>(sum, (batch, len, width))
+}
+
 /// See [`Backend::scatter_rows`].
 pub fn scatter_rows<B: Backend>(
     backend: &B,

@@ -3,6 +3,7 @@
 use dfdx::prelude::HasShape;
 
 use super::{
+    super::compose,
     Cpu,
     frozen::Layer,
     own_op::{Input, finish, merged, read, with_gradients},
@@ -68,6 +69,31 @@ pub(super) fn product(
             })
         }
     }
+}
+
+/// See [`crate::Backend::linear_onto`].
+pub(super) fn onto(
+    backend: &Cpu,
+    onto: Matrix<Cpu>,
+    x: Matrix<Cpu>,
+    w: Matrix<Cpu>,
+) -> Result<Matrix<Cpu>, TensorError> {
+    if backend.frozen.is_some() {
+        return compose::linear_onto(backend, onto, x, w);
+    }
+    let (&(rows, inputs), &(outputs, _)) = (x.shape(), w.shape());
+    let dims = Dims { rows, inputs, outputs };
+    let (onto, x, w) = (read(onto)?, read(x)?, read(w)?);
+    let mut out = onto.data().to_vec();
+    linear::add(x.data(), w.data(), &mut out, dims);
+    finish(backend, out, (rows, outputs), [onto, x, w], move |grads, dy, [onto, x, w]| {
+        with_gradients(grads, [onto, x, w], |[donto, dx, dw]| {
+            if let Some(donto) = donto {
+                donto.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy);
+            }
+            linear::backward(x.data(), w.data(), dy, dx, dw, None, dims);
+        })
+    })
 }
 
 /// See [`crate::Backend::linear_transposed`]. In single precision whatever the backend's.

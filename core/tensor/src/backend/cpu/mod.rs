@@ -140,6 +140,15 @@ impl Backend for Cpu {
         dense::linear(self, x, w, bias)
     }
 
+    fn linear_onto(
+        &self,
+        onto: Matrix<Self>,
+        x: Matrix<Self>,
+        w: Matrix<Self>,
+    ) -> Result<Matrix<Self>, TensorError> {
+        dense::onto(self, onto, x, w)
+    }
+
     fn linear_transposed(&self, x: Matrix<Self>, w: Matrix<Self>) -> Result<Matrix<Self>, TensorError> {
         dense::linear_transposed(self, x, w)
     }
@@ -234,6 +243,10 @@ impl Backend for Cpu {
         padding: Option<u32>,
     ) -> Result<Matrix<Self>, TensorError> {
         sequence::gather(self, table, ids, padding)
+    }
+
+    fn concat_rows(&self, x: Seq<Self>, y: Seq<Self>) -> Result<Seq<Self>, TensorError> {
+        sequence::concat(self, x, y)
     }
 
     fn scatter_rows(

@@ -71,6 +71,27 @@ pub(super) fn gather(
     })
 }
 
+/// See [`crate::Backend::concat_rows`].
+pub(super) fn concat(backend: &Cpu, x: Seq<Cpu>, y: Seq<Cpu>) -> Result<Seq<Cpu>, TensorError> {
+    let (&(batch, first, width), &(_, second, _)) = (x.shape(), y.shape());
+    let (x, y) = (read(x)?, read(y)?);
+    let parts = [first * width, second * width];
+    let mut out = Vec::with_capacity(batch * (parts[0] + parts[1]));
+    for record in 0..batch {
+        out.extend_from_slice(&x.data()[record * parts[0]..][..parts[0]]);
+        out.extend_from_slice(&y.data()[record * parts[1]..][..parts[1]]);
+    }
+    finish(backend, out, (batch, first + second, width), [x, y], move |grads, dout, [x, y]| {
+        with_gradients(grads, [x, y], |[mut dx, mut dy]| {
+            for (record, dout) in dout.chunks_exact((parts[0] + parts[1]).max(1)).enumerate() {
+                let (left, right) = dout.split_at(parts[0]);
+                add(dx.as_deref_mut().map(|dx| &mut dx[record * parts[0]..]), left);
+                add(dy.as_deref_mut().map(|dy| &mut dy[record * parts[1]..]), right);
+            }
+        })
+    })
+}
+
 /// See [`crate::Backend::scatter_rows`].
 pub(super) fn scatter(
     backend: &Cpu,

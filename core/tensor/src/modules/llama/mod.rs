@@ -1,9 +1,11 @@
 //! LLaMA (Touvron et al., 2023): InternVL's text tower, a language model, and the decoder of chats.
 
+mod cache;
 mod decoder;
 mod outputs;
 mod stack;
 
+pub use cache::KvCache;
 pub use decoder::Decoder;
 pub(super) use outputs::{TextOutputs, put_text};
 pub use stack::Mix;
@@ -16,8 +18,8 @@ use crate::{
     parameter::{Init, ParameterSpec},
 };
 
-/// LLaMA. Input `text` (token ids `[B, T]`); outputs as [`put_text`] lists them. Padding tokens are attended to by
-/// nobody. The defaults are Chinese-Alpaca 7B with InternVL's projection and without a language head.
+/// LLaMA. Input `text` (token ids `[B, T]`); outputs as [`put_text`] lists them, and `cache`, what was read. With an
+/// input `cache` the text is one more token each. Padding tokens are attended to by nobody. The defaults are Chinese-Alpaca 7B with InternVL's projection and without a language head.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Llama {
     /// The stack.
@@ -64,6 +66,10 @@ impl Module for Llama {
     fn forward<B: Backend>(&self, cx: &mut Forward<'_, B>) -> Result<(), TensorError> {
         self.decoder.check()?;
         let tokens = cx.tokens("text")?;
+        if cx.has("cache") {
+            let states = Stack::further(&self.decoder, cx, &tokens)?;
+            return put_text(cx, self.outputs(), &states, &tokens);
+        }
         let mut stack = Stack::new(&self.decoder, Layout::text(&tokens));
         for (port, id) in &self.context {
             stack.insert(*id, cx.sequence(port)?);

@@ -28,6 +28,7 @@ pub struct TextOutputs<'a> {
 /// * `hidden`: the states of the text after the final norm, `[B, T, C]`; rows of padding have no meaning,
 /// * `last`: the state of the last real token, `[B, C]`,
 /// * `eos`: `last` times `text_projection`, or `last` itself without one,
+/// * `next`: scores of the token after the last real one, `[B, V]`,
 /// * `logits`: scores of the token after each, `[B, T, V]`,
 /// * `predictions` and `targets`: the rows of these that predict a token which counts in the loss, `[R, V]`, and those
 ///   tokens. Without any such token both have one row, whose target is none.
@@ -39,6 +40,12 @@ pub fn put_text<B: Backend>(
 ) -> Result<(), TensorError> {
     let TextOutputs { decoder, projection } = outputs;
     let places = states.layout.places_of_text();
+    if cx.wants("next") {
+        let last: Vec<u32> = last_rows(tokens).into_iter().map(|row| places[row as usize]).collect();
+        let last = gather_rows(cx.backend(), states.rows.clone(), &last)?;
+        let scores = decoder.logits(cx, last)?;
+        cx.put("next", Value::Logits(scores));
+    }
     if cx.wants("last") || cx.wants("eos") {
         let last: Vec<u32> = last_rows(tokens).into_iter().map(|row| places[row as usize]).collect();
         let last = gather_rows(cx.backend(), states.rows.clone(), &last)?;

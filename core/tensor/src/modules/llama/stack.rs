@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use dfdx::prelude::{HasShape, Merge};
 
-use super::decoder::Decoder;
+use super::{
+    cache::{KvCache, attend},
+    decoder::Decoder,
+};
 use crate::{
     backend::{Backend, CrossAttention, LlamaAttention, LlamaMlp, Weights},
     checkpoint::checkpoint,
@@ -14,7 +17,7 @@ use crate::{
     module::Forward,
     tape::Tape,
     tensor::{Matrix, Seq, constant, gather_rows, reshape, scatter_rows},
-    value::Tokens,
+    value::{Tokens, Value},
 };
 
 /// What queries and text may see of each other (InternVL, CVPR 2024, section 3.3; BLIP-2, figure 2). Padding is seen by
@@ -76,6 +79,15 @@ impl Layout {
         (0..self.batch).flat_map(of).collect()
     }
 
+    /// Which rows are real, `[B, N]`.
+    fn seen(&self) -> Vec<bool> {
+        let rows = |record: usize| {
+            let text = &self.real[record * self.text..][..self.text];
+            std::iter::repeat_n(true, self.queries).chain(text.iter().copied())
+        };
+        (0..self.batch).flat_map(rows).collect()
+    }
+
     fn mask(&self) -> Mask {
         let (queries, text) = (self.queries, self.text);
         if text == 0 {
@@ -126,6 +138,36 @@ pub struct Stack<'a, B: Backend> {
     inserted: Vec<(u32, Seq<B>)>,
 }
 
+/// What all layers of a pass have in common.
+#[derive(Clone)]
+struct Shape {
+    positions: Arc<[u32]>,
+    mask: Mask,
+    /// Places of the queries in `[B N, C]`.
+    queries: Arc<[u32]>,
+}
+
+impl Shape {
+    /// One layer, `[B, N, C]`: self-attention, cross-attention of the queries, perceptron.
+    fn run<B: Backend>(
+        &self,
+        backend: &B,
+        x: Seq<B>,
+        layer: Layer<B>,
+        kept: Option<(&mut KvCache<B>, usize)>,
+    ) -> Result<Seq<B>, TensorError> {
+        let x = match kept {
+            Some(kept) => attend(backend, x, layer.attention, &self.positions, &self.mask, kept)?,
+            None => backend.llama_attention(x, layer.attention, &self.positions, &self.mask)?,
+        };
+        let x = match layer.cross {
+            Some((cross, vision)) => look(backend, x, vision, cross, &self.queries)?,
+            None => x,
+        };
+        backend.llama_mlp(x, layer.mlp)
+    }
+}
+
 /// The weights of one layer, and the visual features that its queries look at.
 struct Layer<B: Backend> {
     attention: LlamaAttention<B>,
@@ -170,7 +212,12 @@ impl<'a, B: Backend> Stack<'a, B> {
         let len = self.layout.len();
         self.decoder.check_length(len)?;
         let mut rows = self.embed(cx, tokens, looking.as_ref().map(|looking| &looking.queries))?;
-        let (positions, mask): (Arc<[u32]>, _) = ((0..len as u32).collect(), self.layout.mask());
+        let shape = Shape {
+            positions: (0..len as u32).collect(),
+            mask: self.layout.mask(),
+            queries: self.layout.places_of_queries().into(),
+        };
+        let mut cache = cx.wants("cache").then(|| KvCache::begin(batch, self.layout.seen()));
         for index in 0..self.decoder.depth {
             self.put_states(cx, index, &rows)?;
             let cross = match &looking {
@@ -183,25 +230,53 @@ impl<'a, B: Backend> Stack<'a, B> {
                 mlp: self.decoder.mlp(cx, index)?,
             };
             let x = reshape::<_, _, B>(rows, (batch, len, self.decoder.width))?;
-            let (positions, mask) = (positions.clone(), mask.clone());
-            let queries: Arc<[u32]> = self.layout.places_of_queries().into();
-            let run = move |backend: &B, x: Seq<B>, layer: Layer<B>| {
-                let x = backend.llama_attention(x, layer.attention, &positions, &mask)?;
-                let x = match layer.cross {
-                    Some((cross, vision)) => look(backend, x, vision, cross, &queries)?,
-                    None => x,
-                };
-                backend.llama_mlp(x, layer.mlp)
-            };
-            let x = match self.decoder.checkpoint {
-                true => checkpoint(cx.backend(), x, layer, run)?,
-                false => run(cx.backend(), x, layer)?,
+            let x = match &mut cache {
+                // What is kept is kept for inference, which records nothing.
+                Some(cache) => shape.run(cx.backend(), x, layer, Some((cache, index)))?,
+                None if self.decoder.checkpoint => {
+                    let shape = shape.clone();
+                    let block = move |backend: &B, x, layer| shape.run(backend, x, layer, None);
+                    checkpoint(cx.backend(), x, layer, block)?
+                }
+                None => shape.run(cx.backend(), x, layer, None)?,
             };
             rows = reshape::<_, _, B>(x, (batch * len, self.decoder.width))?;
+        }
+        if let Some(cache) = cache {
+            cx.put("cache", Value::Cache(cache));
         }
         let rows = self.decoder.finish(cx, rows)?;
         self.put_states(cx, self.decoder.depth, &rows)?;
         Ok(States { rows, layout: self.layout })
+    }
+
+    /// Reads one more token of each sequence, whose beginnings the input `cache` holds; writes the output `cache`.
+    ///
+    /// # Errors
+    /// [`TensorError::Shape`] if there is more than one token each, or no room for it.
+    pub fn further(
+        decoder: &Decoder,
+        cx: &mut Forward<'_, B>,
+        tokens: &Tokens,
+    ) -> Result<States<B>, TensorError> {
+        let mut cache = cx.cache("cache")?;
+        let batch = cache.batch();
+        expect_size("texts, one for each sequence", batch, tokens.batch)?;
+        expect_size("tokens that follow a cache", 1, tokens.len)?;
+        decoder.check_length(cache.len() + 1)?;
+        let positions = cache.positions();
+        cache.grow();
+        let mask = cache.mask();
+        let rows = decoder.embed(cx, &tokens.ids)?;
+        let mut x = reshape::<_, _, B>(rows, (batch, 1, decoder.width))?;
+        for index in 0..decoder.depth {
+            let attention = decoder.attention(cx, index)?;
+            x = attend(cx.backend(), x, attention, &positions, &mask, (&mut cache, index))?;
+            x = cx.backend().llama_mlp(x, decoder.mlp(cx, index)?)?;
+        }
+        cx.put("cache", Value::Cache(cache));
+        let rows = decoder.finish(cx, reshape::<_, _, B>(x, (batch, decoder.width))?)?;
+        Ok(States { rows, layout: Layout::text(tokens) })
     }
 
     /// Output `states.i`: the whole sequences before layer `i`, the last ones after the final norm.
@@ -210,7 +285,7 @@ impl<'a, B: Backend> Stack<'a, B> {
         if cx.wants(&port) {
             let shape = (self.layout.batch, self.layout.len(), self.decoder.width);
             let states = reshape::<_, _, B>(rows.clone(), shape)?;
-            cx.put(&port, crate::value::Value::Sequence(states));
+            cx.put(&port, Value::Sequence(states));
         }
         Ok(())
     }

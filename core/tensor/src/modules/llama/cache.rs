@@ -1,0 +1,151 @@
+//! Keys and values of what has been read, so that a further token costs one row a layer.
+
+use std::sync::Arc;
+
+use dfdx::prelude::HasShape;
+
+use crate::{
+    backend::{Backend, LlamaAttention},
+    error::{TensorError, expect_size},
+    mask::Mask,
+    tensor::{Matrix, Seq, gather_rows, reshape},
+};
+
+/// Keys, after their rotation, and values of one layer.
+#[derive(Debug, Clone)]
+struct Layer<B: Backend> {
+    /// `[B, N, C]`
+    keys: Seq<B>,
+    /// `[B, N, C]`
+    values: Seq<B>,
+}
+
+/// What a decoder keeps of a batch of sequences. Clones share memory.
+#[derive(Debug, Clone)]
+pub struct KvCache<B: Backend> {
+    layers: Vec<Layer<B>>,
+    /// `[B, N]`, true where a row may be attended to.
+    seen: Vec<bool>,
+    /// The position of each sequence's next token.
+    next: Vec<u32>,
+}
+
+impl<B: Backend> KvCache<B> {
+    /// Sequences that nothing is kept of yet; `seen` is `[B, N]` of the rows that are about to be read.
+    pub(super) fn begin(batch: usize, seen: Vec<bool>) -> Self {
+        let next = seen.chunks(seen.len().div_ceil(batch).max(1)).map(real_rows).collect();
+        Self { layers: Vec::new(), seen, next }
+    }
+
+    /// Number of sequences.
+    pub fn batch(&self) -> usize {
+        self.next.len()
+    }
+
+    /// Rows that are kept of each sequence, padding with them.
+    pub fn len(&self) -> usize {
+        self.seen.len() / self.batch().max(1)
+    }
+
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
+    /// The position of each sequence's next token.
+    pub(super) fn positions(&self) -> Vec<u32> {
+        self.next.clone()
+    }
+
+    /// Makes room for one more token of each sequence.
+    pub(super) fn grow(&mut self) {
+        let len = self.len();
+        self.seen = self.seen.chunks(len).flat_map(|row| row.iter().copied().chain([true])).collect();
+        self.next.iter_mut().for_each(|next| *next += 1);
+    }
+
+    /// The mask of one more token, which sees all that is real.
+    pub(super) fn mask(&self) -> Mask {
+        Mask::Padding { keep: Arc::from(self.seen.as_slice()), causal: false }
+    }
+
+    /// Some of the sequences, in this order; one may come more than once.
+    ///
+    /// # Errors
+    /// [`TensorError::Shape`] for a sequence that is not there.
+    pub fn select(&self, backend: &B, sequences: &[usize]) -> Result<Self, TensorError> {
+        if sequences.iter().copied().eq(0..self.batch()) {
+            return Ok(self.clone());
+        }
+        if let Some(missing) = sequences.iter().find(|sequence| **sequence >= self.batch()) {
+            return Err(TensorError::shape("sequence of a cache", 0..self.batch(), missing));
+        }
+        let len = self.len();
+        let chosen = |x: &Seq<B>| {
+            let &(batch, len, width) = x.shape();
+            let rows = reshape::<_, _, B>(x.clone(), (batch, len * width))?;
+            let places: Vec<u32> = sequences.iter().map(|sequence| *sequence as u32).collect();
+            reshape::<_, _, B>(gather_rows(backend, rows, &places)?, (sequences.len(), len, width))
+        };
+        let layer =
+            |layer: &Layer<B>| Ok(Layer { keys: chosen(&layer.keys)?, values: chosen(&layer.values)? });
+        Ok(Self {
+            layers: self.layers.iter().map(layer).collect::<Result<_, TensorError>>()?,
+            seen: sequences
+                .iter()
+                .flat_map(|sequence| self.seen[sequence * len..][..len].iter().copied())
+                .collect(),
+            next: sequences.iter().map(|sequence| self.next[*sequence]).collect(),
+        })
+    }
+}
+
+fn real_rows(row: &[bool]) -> u32 {
+    row.iter().filter(|real| **real).count() as u32
+}
+
+/// A layer's self-attention that keeps keys and values: of whole sequences (`[B, N, C]`, one position per column) if `cache`
+/// has nothing of this layer yet, else of one more token each (`[B, 1, C]`, one position per sequence).
+pub(super) fn attend<B: Backend>(
+    backend: &B,
+    x: Seq<B>,
+    w: LlamaAttention<B>,
+    positions: &[u32],
+    mask: &Mask,
+    (cache, index): (&mut KvCache<B>, usize),
+) -> Result<Seq<B>, TensorError> {
+    let shape @ (batch, len, width) = *x.shape();
+    let first = cache.layers.len() == index;
+    if !first {
+        expect_size("tokens, one for each sequence", 1, len)?;
+        expect_size("sequences of a cache", cache.batch(), batch)?;
+    }
+    let rows = reshape::<_, _, B>(x.clone(), (batch * len, width))?;
+    let normed = backend.rms_norm(rows, w.norm.weight, w.norm.eps)?;
+    let project = |weight: Matrix<B>| backend.linear(normed.clone(), weight, None);
+    // One token each has one position each: they lie in one sequence while they are turned.
+    let turned = |rows: Matrix<B>| {
+        let columns = if first { (batch, len, width) } else { (1, batch, width) };
+        let rows = reshape::<_, _, B>(rows, columns)?;
+        reshape::<_, _, B>(backend.rotary(rows, w.heads, w.rope_base, positions)?, shape)
+    };
+    let (queries, keys) = (turned(project(w.query)?)?, turned(project(w.key)?)?);
+    let values = reshape::<_, _, B>(project(w.value)?, shape)?;
+    let layer = match cache.layers.get(index) {
+        None => Layer { keys, values },
+        Some(past) => Layer {
+            keys: backend.concat_rows(past.keys.clone(), keys)?,
+            values: backend.concat_rows(past.values.clone(), values)?,
+        },
+    };
+    let scale = ((width / w.heads) as f64).powf(-0.5);
+    let out = backend.attention([queries, layer.keys.clone(), layer.values.clone()], w.heads, scale, mask)?;
+    if first {
+        cache.layers.push(layer);
+    } else {
+        cache.layers[index] = layer;
+    }
+    let out = reshape::<_, _, B>(out, (batch * len, width))?;
+    let out = backend.linear_onto(reshape::<_, _, B>(x, (batch * len, width))?, out, w.out)?;
+    reshape::<_, _, B>(out, shape)
+}
