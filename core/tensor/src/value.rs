@@ -26,6 +26,9 @@ pub struct Tokens {
     /// `[B, T]`, true where a token counts in the loss of a language model (others have label -100); where absent, all
     /// real ones do. The first token of a text is never predicted.
     pub learn: Option<Vec<bool>>,
+    /// Which record each text belongs to, where there may be several of one; where absent, text `i` belongs to record `i`,
+    /// or all to the only record.
+    pub of: Option<Vec<u32>>,
     /// How many tokens an empty text has: begin, prefix, end. A text without more is blank.
     pub frame: usize,
 }
@@ -36,7 +39,7 @@ impl Tokens {
     /// # Errors
     /// [`TensorError::Shape`] if the numbers do not fit.
     pub fn new(ids: Vec<u32>, batch: usize, len: usize) -> Result<Self, TensorError> {
-        let tokens = Self { ids, batch, len, mask: None, learn: None, frame: 0 };
+        let tokens = Self { ids, batch, len, mask: None, learn: None, of: None, frame: 0 };
         tokens.check().map(|()| tokens)
     }
 
@@ -48,7 +51,7 @@ impl Tokens {
             text.iter().copied().chain(std::iter::repeat_n(0, padding)).collect::<Vec<_>>()
         };
         let ids = texts.iter().flat_map(padded).collect();
-        Self { ids, batch: texts.len(), len, mask: None, learn: None, frame: 0 }
+        Self { ids, batch: texts.len(), len, mask: None, learn: None, of: None, frame: 0 }
     }
 
     /// What a language model has to predict: for each token that counts, the place `[B T]` of the one before it, and
@@ -77,7 +80,7 @@ impl Tokens {
         let ids = [self, other].map(|part| padded(&part.ids, part.len, len, 0)).concat();
         let mask = [self, other].map(|part| padded(&part.real(), part.len, len, false)).concat();
         let batch = self.batch + other.batch;
-        Self { ids, batch, len, mask: Some(mask), learn: None, frame: self.frame }
+        Self { ids, batch, len, mask: Some(mask), learn: None, of: None, frame: self.frame }
     }
 
     /// The texts of some records, in this order; a record may come more than once.
@@ -91,6 +94,7 @@ impl Tokens {
             len: self.len,
             mask: self.mask.as_ref().map(|mask| rows(mask, self.len, records)),
             learn: self.learn.as_ref().map(|learn| rows(learn, self.len, records)),
+            of: self.of.as_ref().map(|of| records.iter().map(|record| of[*record]).collect()),
             frame: self.frame,
         }
     }
@@ -106,6 +110,9 @@ impl Tokens {
     /// [`TensorError::Shape`] if not.
     pub fn check(&self) -> Result<(), TensorError> {
         expect_size("token ids", self.batch * self.len, self.ids.len())?;
+        if let Some(of) = &self.of {
+            expect_size("records of texts", self.batch, of.len())?;
+        }
         for (what, marks) in [("elements of the token mask", &self.mask), ("labels", &self.learn)] {
             if let Some(marks) = marks {
                 expect_size(what, self.ids.len(), marks.len())?;

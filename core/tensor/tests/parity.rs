@@ -3,6 +3,7 @@
 use heddle_tensor::{Cpu, CpuF64};
 
 use crate::support::{
+    chat::{check_chat_mlp, check_chat_qllama},
     generative::{
         check_generate, check_internvl_g, check_losses, check_qllama, check_retrieval, check_stage2,
     },
@@ -73,4 +74,16 @@ fn losses() {
 fn generation() {
     check_generate(&Cpu::default());
     check_generate(&CpuF64::default());
+}
+
+#[test]
+fn chat_mlp() {
+    check_chat_mlp(&Cpu::default());
+    check_chat_mlp(&CpuF64::default());
+}
+
+#[test]
+fn chat_qllama() {
+    check_chat_qllama(&Cpu::default());
+    check_chat_qllama(&CpuF64::default());
 }

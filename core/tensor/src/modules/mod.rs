@@ -13,6 +13,7 @@ mod llama;
 mod mean_pool;
 mod pairs;
 mod probe;
+mod projector;
 mod qllama;
 mod unit_sum;
 
@@ -27,6 +28,7 @@ pub use llama::{Decoder, KvCache, Llama, Mix};
 pub use mean_pool::MeanPool;
 pub use pairs::{PairScheme, Pairs};
 pub use probe::Probe;
+pub use projector::Projector;
 pub use qllama::{Qllama, Vision};
 pub use unit_sum::UnitSum;
 
@@ -42,6 +44,7 @@ crate::module::dyn_modules!(
     MeanPool,
     Pairs,
     Probe,
+    Projector,
     Qllama,
     UnitSum,
 );

@@ -8,8 +8,8 @@ use crate::{
     error::{TensorError, expect_size},
     module::{Forward, InputSize, Module},
     parameter::{Init, ParameterSpec},
-    tensor::{gather_rows, reshape},
-    value::Value,
+    tensor::{Seq, gather_rows, reshape},
+    value::{Tokens, Value},
 };
 
 /// Queries and where they look.
@@ -26,7 +26,7 @@ pub struct Vision {
 }
 
 /// QLLaMA. Inputs `vision` (`[B, M, D]`, all tokens of InternViT's last hidden state) unless it is called for text alone,
-/// and `text` (token ids `[B, T]`); outputs
+/// and `text` (token ids `[B, T]`, or `[R, T]` if there are several texts an image); outputs
 ///
 /// * `queries`: the states of the queries after the final norm, `[B, Q, C]`,
 /// * those of a text, as LLaMA has them ([`put_text`]),
@@ -126,6 +126,25 @@ impl Vision {
     }
 }
 
+/// The visual features that belong to each text.
+fn for_each_text<B: Backend>(
+    backend: &B,
+    vision: Seq<B>,
+    tokens: Option<&Tokens>,
+) -> Result<Seq<B>, TensorError> {
+    let &(images, len, width) = vision.shape();
+    let of = match tokens {
+        Some(Tokens { of: Some(of), .. }) => of.clone(),
+        Some(tokens) if images == 1 && tokens.batch > 1 => vec![0; tokens.batch],
+        _ => return Ok(vision),
+    };
+    if let Some(missing) = of.iter().find(|image| **image as usize >= images) {
+        return Err(TensorError::shape("image of a text", 0..images, missing));
+    }
+    let rows = reshape::<_, _, B>(vision, (images, len * width))?;
+    reshape::<_, _, B>(gather_rows(backend, rows, &of)?, (of.len(), len, width))
+}
+
 impl Module for Qllama {
     fn parameters(&self) -> Vec<ParameterSpec> {
         let mut specs = self.decoder.parameters();
@@ -155,7 +174,7 @@ impl Module for Qllama {
         }
         let states = match (&self.vision, &tokens) {
             (Some(vision), tokens) => {
-                let seen = cx.sequence("vision")?;
+                let seen = for_each_text(cx.backend(), cx.sequence("vision")?, tokens.as_ref())?;
                 let &(batch, _, width) = seen.shape();
                 expect_size("width of the visual features", vision.width, width)?;
                 let layout = Layout::with_queries(batch, vision.queries, tokens.as_ref(), vision.mix);

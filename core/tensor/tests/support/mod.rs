@@ -1,6 +1,7 @@
 //! Fixtures, one call of one module, and what several test binaries check.
 
 pub mod cases;
+pub mod chat;
 pub mod generative;
 pub mod parity;
 
