@@ -6,7 +6,9 @@ use comfy_table::{CellAlignment, Table, presets};
 use heddle_graph::{
     config::{FileKind, file_kind},
     diagnostic::Diagnostics,
+    graph::Node,
 };
+use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::{
@@ -93,6 +95,7 @@ fn experiment(file: &str, project: &Project) -> Checked {
             users.push(node.name.clone());
         }
     }
+    let stages: Vec<Stage> = graph.ids().filter_map(|id| stage(graph.node(id))).collect();
     let experiment = &project.experiment;
     let cells: usize = experiment.sweeps.values().map(Vec::len).sum();
     let mut text = format!("{file}: correct; {} nodes", graph.len());
@@ -111,8 +114,31 @@ fn experiment(file: &str, project: &Project) -> Checked {
         text.push_str(&format!("model of {}\n{table}\n", users.join(", ")));
         documents.push(json!({ "nodes": users, "model": json }));
     }
-    let json = json!({ "file": file, "nodes": graph.len(), "ablations": experiment.ablations.len(), "sweep_cells": cells, "models": documents });
+    for Stage { node, trained, parameters } in &stages {
+        text.push_str(&format!("{node} trains {} of {} parameters\n", grouped(*trained), grouped(*parameters)));
+    }
+    let json = json!({ "file": file, "nodes": graph.len(), "ablations": experiment.ablations.len(), "sweep_cells": cells, "models": documents, "stages": stages });
     Checked { text, json }
+}
+
+/// How much of its model a training stage trains.
+#[derive(Serialize)]
+struct Stage {
+    node: String,
+    trained: u64,
+    parameters: u64,
+}
+
+/// The sizes of a node that trains something.
+fn stage(node: &Node<dyn crate::nodes::Node>) -> Option<Stage> {
+    let (model, trains) = (node.spec.model()?, node.spec.trains()?);
+    let (mut trained, mut all) = (0, 0);
+    for parameter in model.parameters() {
+        let len = parameter.spec.len() as u64;
+        all += len;
+        trained += if trains(&parameter.name) { len } else { 0 };
+    }
+    Some(Stage { node: node.name.clone(), trained, parameters: all })
 }
 
 /// Parameters and multiply-adds of every node that has some.

@@ -68,6 +68,11 @@ pub trait Node: NodeSpec + Send + Sync {
         false
     }
 
+    /// Of its model's parameters those that it trains, by their name within heddle; none if it trains nothing.
+    fn trains(&self) -> Option<Box<dyn Fn(&str) -> bool + '_>> {
+        None
+    }
+
     /// Runs it: bytes per output port.
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError>;
 }
@@ -127,6 +132,7 @@ pub const MODEL_KINDS: &[&dyn Kind<dyn ModelNode, ()>] = &[
     &model::Llama,
     &model::Qllama,
     &model::Pairs,
+    &model::Projector,
     &model::UnitSum,
     &model::Linear,
     &loss::Itc,

@@ -8,6 +8,7 @@ mod linear;
 mod llama;
 mod mean_pool;
 mod pairs;
+mod projector;
 mod qllama;
 mod unit_sum;
 
@@ -18,6 +19,7 @@ pub use linear::Linear;
 pub use llama::Llama;
 pub use mean_pool::MeanPool;
 pub use pairs::Pairs;
+pub use projector::Projector;
 pub use qllama::Qllama;
 pub use unit_sum::UnitSum;
 

@@ -214,6 +214,10 @@ impl Node for Stage {
         parameters.iter().map(|parameter| bytes(&parameter.name) * parameter.spec.len() as u64).sum()
     }
 
+    fn trains(&self) -> Option<Box<dyn Fn(&str) -> bool + '_>> {
+        Some(Box::new(|name| self.settings.train.matches(name)))
+    }
+
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
         let graph = self.graph.as_ref().ok_or_else(no_graph)?;
         let opened = cx.compute.open(self.settings.need())?;
