@@ -108,7 +108,7 @@ fn wire_from(loader: &dyn Load, experiment: &Experiment) -> Result<Graph<dyn Nod
     Err(Diagnostics::join(faults).expect("at least one stage failed"))
 }
 
-/// Weights of parts of models (`weights = { vit = "stage1/vit" }`): both nodes exist.
+/// Weights of parts of models (`weights = { vit = "stage1/vit", "qllama.lm_head" = "words/llm" }`): both nodes exist.
 fn wrong_parts(graph: &Graph<dyn Node>) -> Option<Diagnostics> {
     let mut faults = Vec::new();
     for id in graph.ids() {
@@ -117,6 +117,7 @@ fn wrong_parts(graph: &Graph<dyn Node>) -> Option<Diagnostics> {
             let Source::Node { id: from, .. } = edge.from else { continue };
             let from = graph.node(from);
             let missing = |of: &graph::Node<dyn Node>, part: &str| {
+                let part = part.split_once('.').map_or(part, |(node, _)| node);
                 let model = of.spec.model().filter(|model| model.graph().find(part).is_none())?;
                 let nodes: Vec<&str> =
                     model.graph().ids().map(|id| model.graph().node(id).name.as_str()).collect();

@@ -257,6 +257,11 @@ fn canonical_input(input: &InputDecl) -> Json {
 }
 
 impl Edge {
+    /// The name under which a module of a model graph reads it at this port: `context.image` where it has a label.
+    pub fn port(&self, port: &str) -> String {
+        self.label.as_ref().map_or_else(|| port.to_owned(), |label| format!("{port}.{label}"))
+    }
+
     /// The node that it comes from, unless it comes from an input.
     pub fn node(&self) -> Option<NodeId> {
         match &self.from {

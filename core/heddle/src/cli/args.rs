@@ -79,6 +79,8 @@ pub enum Command {
     Schema(SchemaOptions),
     /// Run a model graph on tensors from a safetensors file; with gradients on request.
     Apply(ApplyOptions),
+    /// Write captions for image files with a trained model.
+    Caption(CaptionOptions),
     /// Look at the records of a data set or a node, or write them in another form.
     Data(DataOptions),
     /// Write, build, test and measure data plugins.
@@ -256,6 +258,34 @@ pub enum Precision {
 /// A device as `[run] device` names it.
 fn device(text: &str) -> Result<Device, String> {
     Device::named(text).ok_or_else(|| "one of `cpu`, `cuda`, `cuda:N`, `auto`".to_owned())
+}
+
+/// `heddle caption`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: heddle caption experiments/three-stages.toml cat.png dog.jpg -S nodes.captions.beams=5\n\n\
+    The model, its prompt and how it writes are those of an `eval.caption` node of the experiment; its weights come from \
+    the cache, so run the experiment first.")]
+pub struct CaptionOptions {
+    /// The experiment file.
+    pub file: String,
+    /// Image files.
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// The `eval.caption` node whose model writes; needed if there are several.
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
+    /// Set a value of the file: `-S nodes.captions.beams=5`, `-S seed=1`.
+    #[arg(short = 'S', long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Threads; captions do not depend on it.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Print JSON lines.
+    #[arg(long)]
+    pub json: bool,
+    /// If another heddle holds the cache, wait for it.
+    #[arg(long)]
+    pub wait: bool,
 }
 
 /// `heddle plugin`.

@@ -3,11 +3,13 @@
 mod apply;
 mod args;
 mod cache;
+mod caption;
 mod check;
 mod data;
 mod deliver;
 mod exit;
 mod explain;
+mod finished;
 mod graph;
 mod home;
 mod init;
@@ -45,6 +47,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Nodes(options) => nodes::run(options),
         Command::Schema(options) => schema::run(options),
         Command::Apply(options) => apply::run(options),
+        Command::Caption(options) => caption::run(options, common),
         Command::Data(options) => data::run(options, common),
         Command::Plugin(options) => plugin::run(options),
         Command::Runs(options) => runs::run(options, common),

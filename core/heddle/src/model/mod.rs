@@ -7,6 +7,7 @@ mod published;
 mod run;
 mod size;
 mod weights;
+mod writing;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,6 +25,7 @@ pub use published::Published;
 pub use run::{Pass, RunError};
 pub use size::{Size, node_macs};
 pub use weights::{WeightsError, load_published, load_states, save};
+pub use writing::start;
 
 use crate::nodes::ModelNode;
 

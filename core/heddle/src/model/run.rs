@@ -67,10 +67,7 @@ impl<B: Backend> Pass<'_, B> {
             for (port, edges) in &node.edges {
                 for edge in edges {
                     let value = fetch(&values, &edge.from)?;
-                    cx = match &edge.label {
-                        Some(label) => cx.input(format!("{port}.{label}"), value),
-                        None => cx.input(*port, value),
-                    };
+                    cx = cx.input(edge.port(port), value);
                 }
             }
             for port in &ports[&id] {

@@ -71,8 +71,9 @@ pub fn load_published<B: Backend>(
 }
 
 /// Loads the weights that an edge brings into a training stage: all of them, or `part` (a node of the graph that
-/// wrote them) into `label` (a node of this one). A node takes from another what that one has: its other parameters stay
-/// as they are, and are named in the report. It is an error if there is nothing in common.
+/// wrote them) into `label` (a node of this one, or `node.prefix`, those of its parameters). A node takes from another what
+/// that one has: its other parameters stay as they are, and are named in the report. It is an error if there is nothing in
+/// common.
 pub fn load_states<B: Backend>(
     model: &ModelGraph,
     parameters: &mut Parameters<B>,
@@ -85,9 +86,14 @@ pub fn load_states<B: Backend>(
         return load_published(&model.parameters(), parameters, bytes, from);
     };
     let there = names_in(bytes, from)?;
+    let (label, prefix) = label.split_once('.').unwrap_or((label, ""));
     let part = part.unwrap_or(label);
+    let below = |local: &str| {
+        prefix.is_empty()
+            || local.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
     let of_node = model.parameters().into_iter().filter_map(|parameter| {
-        let local = parameter.name.strip_prefix(label)?.strip_prefix('/')?;
+        let local = parameter.name.strip_prefix(label)?.strip_prefix('/').filter(|local| below(local))?;
         let theirs = format!("{part}/{local}");
         Some((parameter.name.clone(), there.get(&theirs).cloned().unwrap_or(theirs)))
     });

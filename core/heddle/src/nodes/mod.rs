@@ -24,6 +24,7 @@ use heddle_tensor::DynModule;
 
 pub use data::Records;
 pub use eval::Measurement;
+pub use towers::{Captioner, read_tokenizer};
 
 use crate::{
     device::Need,
@@ -66,6 +67,11 @@ pub trait Node: NodeSpec + Send + Sync {
     /// Whether the names of its files (without folders) decide what it gives, and so enter its key.
     fn reads_file_names(&self) -> bool {
         false
+    }
+
+    /// What writes texts about images in it, for `heddle caption`.
+    fn captioner(&self) -> Option<&Captioner> {
+        None
     }
 
     /// Of its model's parameters those that it trains, by their name within heddle; none if it trains nothing.
@@ -118,6 +124,8 @@ pub const KINDS: &[&dyn Kind<dyn Node, Models>] = &[
     &similarity::Similarity,
     &eval::ZeroShot,
     &eval::Retrieval,
+    &eval::Matching,
+    &eval::Caption,
     &eval::PixelFloor,
     &report::Report,
     &cleaning::Cleaning,

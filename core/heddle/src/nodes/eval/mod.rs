@@ -1,12 +1,17 @@
 //! Evaluations: records and features in, [`Measurement`]s out.
 
+mod caption;
+mod cider;
 mod labels;
+mod matching;
 mod measure;
 mod pixel_floor;
 mod retrieval;
 mod tasks;
 mod zero_shot;
 
+pub use caption::Caption;
+pub use matching::Matching;
 pub use measure::{CurvePoint, Measurement, Metrics};
 pub use pixel_floor::PixelFloor;
 pub use retrieval::Retrieval;

@@ -1,14 +1,20 @@
 //! Towers at work: records and texts become rows of features. Shared by `features`, `train` and the evaluations.
 
+mod captioner;
 mod check;
+mod loaded;
 mod rows;
 mod text;
 mod tower;
+mod writing;
 
+pub use captioner::{Captioner, read_captioner};
 pub use check::{check_images, check_output, check_vocabulary, input_of, needed};
+pub use loaded::Loaded;
 pub use rows::{Features, Rows, features_bytes, features_of, normalise};
 pub use text::{TextSide, encode_options, read_languages, read_tokenizer, text_ports, tokens};
-pub use tower::Tower;
+pub use tower::{Tower, decode_images};
+pub use writing::{Writing, prompt_tokens, read_writing};
 
 use crate::exec::NodeError;
 

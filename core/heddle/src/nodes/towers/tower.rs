@@ -10,21 +10,20 @@ use heddle_data::{
     image::{DecodeLimits, ImageSpec},
     loader::{BadRecords, load_image},
 };
-use heddle_graph::graph::{Class, Source};
-use heddle_tensor::{Backend, HostTensor, Mode, Parameters, Tape, Value, value::ValueKind};
+use heddle_graph::graph::{Class, NodeId, Source};
+use heddle_tensor::{Backend, HostTensor, Tape, Value, value::ValueKind};
 use rayon::prelude::*;
 
-use super::{input_of, needed, no_graph};
+use super::{Loaded, input_of, no_graph};
 use crate::{
     exec::{Artifact, NodeError, RunContext},
-    model::{ModelGraph, Pass, load_published},
+    model::ModelGraph,
     nodes::data::Records,
 };
 
 /// A tower ready to run.
 pub struct Tower<B: Backend> {
-    model: Arc<ModelGraph>,
-    parameters: Parameters<B>,
+    loaded: Loaded<B>,
     source: Source,
 }
 
@@ -37,33 +36,27 @@ impl<B: Backend> Tower<B> {
         backend: B,
     ) -> Result<Self, NodeError> {
         let (source, _) = model.output(output).ok_or_else(no_graph)?;
-        let wanted = model.used_by_all(&needed(&model, &source));
-        let specs = wanted.iter().map(|parameter| (parameter.name.clone(), parameter.spec.clone()));
-        let mut parameters = Parameters::init(specs, 0, &backend)?;
-        let from = format!("the artifact of `{}`", weights.from);
-        load_published(&wanted, &mut parameters, &weights.bytes, &from)
-            .map_err(|error| NodeError::Other(error.to_string()))?;
-        Ok(Self { model, parameters, source })
+        let nodes: Vec<NodeId> = match &source {
+            Source::Node { id, .. } => vec![*id],
+            Source::Input(_) => Vec::new(),
+        };
+        Ok(Self { loaded: Loaded::load(model, &nodes, weights, backend)?, source })
     }
 
     /// The graph below.
     pub fn model(&self) -> &ModelGraph {
-        &self.model
+        &self.loaded.model
     }
 
     /// The input of a class that the output depends on.
     pub fn input(&self, class: Class) -> Result<String, NodeError> {
-        input_of(&self.model, &self.source, class).ok_or_else(no_graph)
+        input_of(&self.loaded.model, &self.source, class).ok_or_else(no_graph)
     }
 
     /// The value of the output for one value on one input.
     pub fn run(&self, input: &str, value: Value<B>) -> Result<HostTensor, NodeError> {
-        let (model, parameters) = (&*self.model, &self.parameters);
-        let pass = Pass { model, parameters, mode: Mode::Eval, seed: 0, tape: Tape::off() };
         let inputs = BTreeMap::from([(input.to_owned(), value)]);
-        let values = pass.run(&inputs, std::slice::from_ref(&self.source));
-        let mut values = values.map_err(|error| NodeError::Other(error.to_string()))?;
-        Ok(values.remove(0).to_host()?)
+        Ok(self.loaded.run(&inputs, std::slice::from_ref(&self.source))?.remove(0).to_host()?)
     }
 
     /// The features of all records' images, and the places of those that do not decode: their rows are zero. More of
@@ -85,8 +78,8 @@ impl<B: Backend> Tower<B> {
             cx.check_cancelled()?;
             cx.progress.set(first as u64, all as u64, "");
             let chunk: Vec<Record> = coming.by_ref().take(batch).collect::<Result<_, _>>()?;
-            let (images, broken) = decode(&chunk, shards, &records.settings.image);
-            let value = Value::from_host(self.parameters.backend(), ValueKind::Image, images, &Tape::off())?;
+            let (images, broken) = decode_images(&chunk, shards, &records.settings.image);
+            let value = Value::from_host(self.loaded.backend(), ValueKind::Image, images, &Tape::off())?;
             let mut part = self.run(&input, value)?;
             let width = part.shape.last().copied().unwrap_or(0);
             for (index, reason) in broken {
@@ -106,7 +99,7 @@ impl<B: Backend> Tower<B> {
 }
 
 /// A batch of images `[n,3,H,W]`, and the places and reasons of those that do not decode.
-fn decode(records: &[Record], shards: &Shards, spec: &ImageSpec) -> (HostTensor, Vec<(usize, Skipped)>) {
+pub fn decode_images(records: &[Record], shards: &Shards, spec: &ImageSpec) -> (HostTensor, Vec<(usize, Skipped)>) {
     let limits = DecodeLimits::default();
     let one = |record: &Record| load_image(record, shards, spec, &limits).map(|image| image.tensor(spec));
     let images: Vec<Result<Vec<f32>, Skipped>> = records.par_iter().map(one).collect();

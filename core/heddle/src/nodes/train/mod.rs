@@ -156,7 +156,8 @@ impl NodeSpec for Stage {
                 Class::Weights,
                 Arity::Any,
                 Place::Key,
-                "weights to start from: a stage, or a table from nodes of this graph to `stage/node`",
+                "weights to start from: a stage, or a table from nodes of this graph (or `\"node.prefix\"`, some of its \
+                 parameters) to `stage/node`; what the other node lacks starts from the seed",
             ),
         ]
     }

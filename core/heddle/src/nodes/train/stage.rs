@@ -1,6 +1,10 @@
 //! The loop: batch, pass, backward, clip, step.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use heddle_graph::graph::Source;
 use heddle_tensor::{
@@ -13,7 +17,7 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    exec::{NodeError, Outputs, RunContext},
+    exec::{Artifact, NodeError, Outputs, RunContext},
     model::{ModelGraph, Pass, load_states, save},
     nodes::{
         eval::{CurvePoint, Metrics},
@@ -50,7 +54,7 @@ pub fn train<B: Backend>(
             metrics.curve.push(point);
         }
     }
-    metrics.notes = batches.notes().to_vec();
+    metrics.notes = [&*learner.notes, batches.notes()].concat();
     metrics.notes.iter().for_each(|note| cx.progress.note(note.clone()));
     Ok(Outputs::from([
         ("weights".to_owned(), save(model, &learner.result()?)?.into()),
@@ -67,6 +71,33 @@ struct Learner<'a, B: Backend> {
     ema: Option<Ema<B>>,
     losses: Vec<(String, f64, Source)>,
     seed: u64,
+    /// What the reader of the results should know of the weights.
+    notes: Vec<String>,
+}
+
+/// Loads all weights to start from, those of single parameters last. Notes which parameters of a node that takes weights
+/// start from the seed.
+fn load_weights<B: Backend>(
+    cx: &RunContext<'_>,
+    model: &ModelGraph,
+    parameters: &mut Parameters<B>,
+) -> Result<Vec<String>, NodeError> {
+    let mut all: Vec<&Artifact> = cx.all("weights").iter().collect();
+    all.sort_by_key(|weights| weights.label.as_ref().map_or(0, |label| label.matches('.').count()));
+    let (mut loaded, mut takers) = (BTreeSet::new(), BTreeSet::new());
+    for weights in all {
+        let from = format!("the artifact of `{}`", weights.from);
+        let (label, part) = (weights.label.as_deref(), weights.part.as_deref());
+        let report = load_states(model, parameters, &weights.bytes, &from, label, part)
+            .map_err(|error| NodeError::Other(error.to_string()))?;
+        loaded.extend(report.loaded);
+        takers.extend(label.map(|label| label.split_once('.').map_or(label, |(node, _)| node).to_owned()));
+    }
+    let of_a_taker = |name: &String| name.split_once('/').is_some_and(|(node, _)| takers.contains(node));
+    let names = model.parameters().into_iter().map(|parameter| parameter.name);
+    let new: Vec<String> = names.filter(|name| of_a_taker(name) && !loaded.contains(name)).collect();
+    let note = |first: &String| format!("{} tensors start from the seed, such as `{first}`", new.len());
+    Ok(new.first().map(note).into_iter().collect())
 }
 
 /// What one batch gives: its losses by name, their weighted sum, the gradients of that.
@@ -88,18 +119,7 @@ impl<'a, B: Backend> Learner<'a, B> {
     ) -> Result<Self, NodeError> {
         let specs = model.parameters().into_iter().map(|parameter| (parameter.name, parameter.spec));
         let mut parameters = Parameters::init(specs, cx.seed, &backend)?;
-        for weights in cx.all("weights") {
-            let from = format!("the artifact of `{}`", weights.from);
-            load_states(
-                model,
-                &mut parameters,
-                &weights.bytes,
-                &from,
-                weights.label.as_deref(),
-                weights.part.as_deref(),
-            )
-            .map_err(|error| NodeError::Other(error.to_string()))?;
-        }
+        let notes = load_weights(cx, model, &mut parameters)?;
         parameters.set_trainable(|name| settings.train.matches(name));
         let losses = settings.losses.iter().map(|(name, weight)| {
             let (source, _) = model.output(name).ok_or_else(no_graph)?;
@@ -114,6 +134,7 @@ impl<'a, B: Backend> Learner<'a, B> {
             losses: losses.collect::<Result<_, NodeError>>()?,
             seed: cx.seed,
             parameters,
+            notes,
         })
     }
 

@@ -1,0 +1,262 @@
+//! `eval.matching`: does a model tell pairs that belong together from others?
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use heddle_data::{Record, rng, text::Tokenizer};
+use heddle_graph::{
+    config::Reader,
+    graph::{
+        Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeId, NodeSpec, OutPort, Place, PortType,
+        Source,
+    },
+};
+use heddle_tensor::{Backend, Precision, Tape, Value, value::ValueKind};
+use rand::Rng;
+
+use super::{
+    labels::{by_split, name_in},
+    measure::{Measurement, Metrics},
+};
+use crate::{
+    device::{Need, on_backend},
+    exec::{NodeError, Outputs, RunContext, Weight, output},
+    model::{ModelGraph, Models},
+    nodes::{
+        Node,
+        data::{Records, column_text},
+        precision,
+        towers::{
+            Loaded, check_images, check_vocabulary, decode_images, encode_options, no_graph, read_tokenizer, tokens,
+        },
+    },
+};
+
+/// The kind.
+pub struct Matching;
+
+struct Eval {
+    graph: Option<Arc<ModelGraph>>,
+    logits: String,
+    targets: String,
+    language: String,
+    distinct: Option<String>,
+    batch: usize,
+    precision: Precision,
+}
+
+/// Streams of random numbers.
+const OTHER_STREAM: u64 = 6;
+
+impl Kind<dyn Node, Models> for Matching {
+    fn spec(&self) -> KindSpec {
+        KindSpec {
+            name: "eval.matching",
+            version: 1,
+            summary: "accuracy of image-text matching on true and false pairs",
+            details: "Every record's image is asked twice: with its own text, and with that of another record of its split, drawn \
+                      at random among those that differ in `distinct`. The pairs and their targets are the graph's own \
+                      (`model.pairs` with the scheme `half`): a batch goes through it in both orders, so that each image is in \
+                      the true and in the false half once. `accuracy`, `true` (true pairs called true) and `false` (false \
+                      pairs called false) in per cent, by split.",
+            example: "[nodes.matching]\nkind = \"eval.matching\"\ngraph = \"../graphs/internvl-g.toml\"\nweights = \"stage2\"\n\
+                      in = { records = \"heldout\", tokenizer = \"bpe\" }\ndistinct = \"cp\"\n",
+        }
+    }
+
+    fn read(&self, r: &mut Reader<'_>, models: &Models) -> Box<dyn Node> {
+        let graph = models.get(r.required_graph("graph", "the model graph that is asked"));
+        let logits: String =
+            r.field("output", "the graph's output with two scores a pair").or("itm_logits".to_owned());
+        let targets: String = r.field("targets", "the graph's output with the pairs' targets").or("itm_targets".to_owned());
+        if let Some(graph) = &graph {
+            for (field, name, class) in [("output", &logits, Class::Logits), ("targets", &targets, Class::Targets)] {
+                match graph.output(name) {
+                    Some((Source::Node { .. }, ty)) if ty.class == class => {}
+                    Some((_, ty)) => r.error(field, format!("`{name}` gives {ty}, not {}", class.name()), None),
+                    None => r.error(field, format!("the model graph has no output `{name}`"), None),
+                }
+            }
+        }
+        Box::new(Eval {
+            graph,
+            logits,
+            targets,
+            language: r.field("language", "column with the text").or("en".to_owned()),
+            distinct: r.field("distinct", "column in which a false text's record differs").optional(),
+            batch: r
+                .field("batch", "records a pass, an even number")
+                .min(2)
+                .max(1 << 16)
+                .not_in_key("a pair's scores do not depend on its batch")
+                .or(64),
+            precision: precision::read(r),
+        })
+    }
+}
+
+impl NodeSpec for Eval {
+    fn inputs(&self) -> Vec<InPort> {
+        let port = |name, class, place, help| InPort { name, classes: vec![class], arity: Arity::One, place, help };
+        vec![
+            port("records", Class::Records, Place::In, "images with texts; their column `split` groups the results"),
+            port("tokenizer", Class::Tokenizer, Place::In, "tokenizer of the texts"),
+            port("weights", Class::Weights, Place::Key, "weights of the graph, from a training stage"),
+        ]
+    }
+
+    fn infer(&self, inputs: &Inputs) -> Result<Vec<OutPort>, Mismatch> {
+        if let Some(graph) = &self.graph {
+            check_images(graph, inputs)?;
+            check_vocabulary(graph, inputs)?;
+        }
+        Ok(vec![OutPort::new("metrics", PortType::plain(Class::Metrics))])
+    }
+}
+
+impl Node for Eval {
+    fn uses_seed(&self) -> bool {
+        true
+    }
+
+    fn model(&self) -> Option<&Arc<ModelGraph>> {
+        self.graph.as_ref()
+    }
+
+    fn weight(&self) -> Weight {
+        Weight::Compute
+    }
+
+    fn need(&self) -> Option<Need> {
+        Some(Need { precision: self.precision, learns: false, batch: self.batch })
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        let Some(graph) = &self.graph else { return 0 };
+        let nodes = self.nodes(graph);
+        precision::bytes(self.precision) * graph.count_parameters(&graph.graph().upstream(&nodes))
+    }
+
+    fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
+        let graph = self.graph.clone().ok_or_else(no_graph)?;
+        let records = Records::read(cx.input("records")?)?;
+        let all = records.collect()?;
+        let tokenizer = read_tokenizer(cx.input("tokenizer")?)?;
+        let need = Need { precision: self.precision, learns: false, batch: self.batch };
+        let measurements = on_backend!(cx.compute.open(need)?, |backend| {
+            let nodes = self.nodes(&graph);
+            let loaded = Loaded::load(graph, &nodes, cx.input("weights")?, backend)?;
+            self.measure(cx, &loaded, &records, &all, &tokenizer)?
+        });
+        let metrics = Metrics { measurements, ..Metrics::default() };
+        Ok(output("metrics", metrics.to_bytes()?))
+    }
+}
+
+/// True and false pairs: how many, and how many were told.
+#[derive(Default)]
+struct Tally {
+    asked: [usize; 2],
+    right: [usize; 2],
+}
+
+impl Eval {
+    /// The nodes of both outputs.
+    fn nodes(&self, graph: &ModelGraph) -> Vec<NodeId> {
+        let node = |name: &String| match graph.output(name) {
+            Some((Source::Node { id, .. }, _)) => Some(id),
+            _ => None,
+        };
+        [&self.logits, &self.targets].into_iter().filter_map(node).collect()
+    }
+
+    fn measure<B: Backend>(
+        &self,
+        cx: &RunContext<'_>,
+        loaded: &Loaded<B>,
+        records: &Records,
+        all: &[Record],
+        tokenizer: &Tokenizer,
+    ) -> Result<Vec<Measurement>, NodeError> {
+        let mut measurements = Vec::new();
+        for (split, members) in by_split(all, |_, _| true) {
+            let members: Vec<&Record> = members.into_iter().map(|(_, record)| record).collect();
+            let texts: Vec<String> =
+                members.iter().map(|record| name_in(record, &self.language)).collect::<Result<_, _>>()?;
+            let others = self.others(cx, &members)?;
+            let mut tally = Tally::default();
+            for order in [Vec::from_iter(0..members.len()), (0..members.len()).rev().collect()] {
+                for chunk in order.chunks(self.batch) {
+                    cx.check_cancelled()?;
+                    let own = chunk.iter().map(|place| texts[*place].clone()).collect();
+                    let other = chunk.iter().map(|place| texts[others[*place]].clone()).collect();
+                    let chunk: Vec<Record> = chunk.iter().map(|place| members[*place].clone()).collect();
+                    self.ask(cx, loaded, records, (&chunk, own, other), tokenizer, &mut tally)?;
+                }
+            }
+            let base = Measurement::of("matching", "", &split, &self.language, 2);
+            let [no, yes] = [0, 1].map(|class| (tally.right[class], tally.asked[class]));
+            for (metric, (right, asked)) in [("accuracy", (no.0 + yes.0, no.1 + yes.1)), ("true", yes), ("false", no)] {
+                let value = 100.0 * right as f64 / asked.max(1) as f64;
+                measurements.push(Measurement { metric: metric.to_owned(), value, n: asked, ..base.clone() });
+            }
+        }
+        Ok(measurements)
+    }
+
+    /// For each record the place of another one of its split that differs in the column.
+    fn others(&self, cx: &RunContext<'_>, members: &[&Record]) -> Result<Vec<usize>, NodeError> {
+        let values: Vec<Option<String>> = members
+            .iter()
+            .map(|record| self.distinct.as_ref().and_then(|column| column_text(record, column)))
+            .collect();
+        let differ = |a: usize, b: usize| a != b && (values[a].is_none() || values[a] != values[b]);
+        let other = |place: usize| {
+            let mut rng = rng(cx.seed, &[OTHER_STREAM, place as u64]);
+            let first = rng.gen_range(0..members.len() as u32) as usize;
+            let found = (0..members.len()).map(|step| (first + step) % members.len()).find(|other| differ(place, *other));
+            found.ok_or_else(|| {
+                NodeError::Other(format!("no other record of its split differs from `{}`", members[place].key))
+            })
+        };
+        (0..members.len()).map(other).collect()
+    }
+
+    /// Asks for one batch.
+    fn ask<B: Backend>(
+        &self,
+        cx: &RunContext<'_>,
+        loaded: &Loaded<B>,
+        records: &Records,
+        (chunk, own, other): (&[Record], Vec<String>, Vec<String>),
+        tokenizer: &Tokenizer,
+        tally: &mut Tally,
+    ) -> Result<(), NodeError> {
+        let shards = cx.library.shards(&records.manifest)?;
+        let (pixels, broken) = decode_images(chunk, &shards, &records.settings.image);
+        if let Some((_, reason)) = broken.first() {
+            return Err(NodeError::Other(format!("an image does not decode: {reason}; drop it with `data.decode`")));
+        }
+        let mut inputs: BTreeMap<String, Value<B>> = BTreeMap::new();
+        for name in loaded.inputs(Class::Image) {
+            let pixels = Value::from_host(loaded.backend(), ValueKind::Image, pixels.clone(), &Tape::off())?;
+            inputs.insert(name, pixels);
+        }
+        for name in loaded.inputs(Class::Text) {
+            let of_other = loaded.model.graph().inputs[&name].of_other;
+            let options = encode_options(&loaded.model, &name, tokenizer);
+            let text = tokens(tokenizer, if of_other { &other } else { &own }, &options)?;
+            inputs.insert(name, Value::Text(text));
+        }
+        let wanted: Vec<Source> =
+            [&self.logits, &self.targets].into_iter().filter_map(|name| Some(loaded.model.output(name)?.0)).collect();
+        let values = loaded.run(&inputs, &wanted)?;
+        let [logits, targets] = values.as_slice() else { return Err(no_graph()) };
+        let Value::Targets(targets) = targets else { return Err(no_graph()) };
+        for (scores, target) in logits.to_host()?.data.chunks(2).zip(targets) {
+            let Some(class) = target.map(|class| class as usize % 2) else { continue };
+            tally.asked[class] += 1;
+            tally.right[class] += usize::from((scores[1] > scores[0]) == (class == 1));
+        }
+        Ok(())
+    }
+}

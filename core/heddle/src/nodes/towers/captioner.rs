@@ -1,0 +1,104 @@
+//! A model that writes a text about an image: which graph, which decoder, how.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use heddle_data::text::Tokenizer;
+use heddle_graph::{
+    config::Reader,
+    graph::{Class, NodeId},
+};
+use heddle_tensor::{Backend, HostTensor, Precision, Tape, Value, generate::generate, value::ValueKind};
+
+use super::{Loaded, Writing, no_graph, prompt_tokens, read_writing};
+use crate::{
+    device::Need,
+    exec::{Artifact, NodeError},
+    model::{ModelGraph, Models, start},
+    nodes::precision,
+};
+
+/// What writes captions, as a node sets it.
+#[derive(Clone)]
+pub struct Captioner {
+    /// The model graph; absent only while documenting, or when the graph has mistakes of its own.
+    pub graph: Option<Arc<ModelGraph>>,
+    output: String,
+    /// Search and length.
+    pub writing: Writing,
+    /// Of the operands of matrix products.
+    pub precision: Precision,
+}
+
+/// Reads `graph`, `output`, `precision` and how it writes.
+pub fn read_captioner(r: &mut Reader<'_>, models: &Models) -> Captioner {
+    let graph = models.get(r.required_graph("graph", "the model graph that writes"));
+    let output: String =
+        r.field("output", "the graph's output with the scores of a decoder").or("caption".to_owned());
+    if let Some(graph) = &graph {
+        check_writer(r, graph, &output);
+    }
+    Captioner { graph, output, writing: read_writing(r), precision: precision::read(r) }
+}
+
+/// The output is a decoder's, which reads a text of the graph.
+fn check_writer(r: &mut Reader<'_>, graph: &ModelGraph, output: &str) {
+    let Some(node) = graph.writer(output) else {
+        let help = "name the `logits` of a `model.qllama` or `model.llama`, or an output that is one";
+        return r.error("output", format!("`{output}` is no decoder's scores of tokens"), Some(help));
+    };
+    if graph.text_input(node).is_none() {
+        let message = format!("the decoder behind `{output}` reads no text input of the graph");
+        r.error("output", message, None);
+    }
+}
+
+impl Captioner {
+    /// What it asks of the device for batches of so many images.
+    pub fn need(&self, batch: usize) -> Need {
+        Need { precision: self.precision, learns: false, batch }
+    }
+
+    /// Bytes of its weights.
+    pub fn memory_bytes(&self) -> u64 {
+        let Ok((graph, node)) = self.writer() else { return 0 };
+        precision::bytes(self.precision) * graph.count_parameters(&graph.graph().upstream(&[node]))
+    }
+
+    /// The graph and the decoder in it.
+    fn writer(&self) -> Result<(Arc<ModelGraph>, NodeId), NodeError> {
+        let graph = self.graph.clone().ok_or_else(no_graph)?;
+        let node = graph.writer(&self.output).ok_or_else(no_graph)?;
+        Ok((graph, node))
+    }
+
+    /// Loads the weights.
+    pub fn load<B: Backend>(&self, weights: &Artifact, backend: B) -> Result<Loaded<B>, NodeError> {
+        let (graph, node) = self.writer()?;
+        Loaded::load(graph, &[node], weights, backend)
+    }
+
+    /// A caption for each of a batch of images `[B,3,H,W]`. `seed` counts if tokens are drawn.
+    pub fn write<B: Backend>(
+        &self,
+        loaded: &Loaded<B>,
+        tokenizer: &Tokenizer,
+        images: &HostTensor,
+        seed: u64,
+    ) -> Result<Vec<String>, NodeError> {
+        let (graph, node) = self.writer()?;
+        let text = graph.text_input(node).ok_or_else(no_graph)?;
+        let mut inputs: BTreeMap<String, Value<B>> = BTreeMap::new();
+        for name in loaded.inputs(Class::Image) {
+            let value = Value::from_host(loaded.backend(), ValueKind::Image, images.clone(), &Tape::off())?;
+            inputs.insert(name, value);
+        }
+        let prompts = vec![String::new(); images.shape[0]];
+        inputs.insert(text.to_owned(), Value::Text(prompt_tokens(&graph, text, tokenizer, &prompts)?));
+        let (mut decoding, first) = start(&loaded.model, &loaded.parameters, node, &inputs)
+            .map_err(|error| NodeError::Other(error.to_string()))?;
+        let (search, limits) = (self.writing.search(seed), self.writing.limits(tokenizer));
+        let texts = generate(first, &mut decoding, &search, &limits, &mut ())?;
+        let decoded = |tokens: &[u32]| tokenizer.decode(tokens).map(|text| text.trim().to_owned());
+        texts.iter().map(|text| decoded(&text.tokens).map_err(NodeError::data)).collect()
+    }
+}
