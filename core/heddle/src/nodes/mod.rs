@@ -16,6 +16,7 @@ mod similarity;
 mod text;
 mod towers;
 mod train;
+mod weights;
 
 use std::sync::Arc;
 
@@ -108,6 +109,7 @@ pub const KINDS: &[&dyn Kind<dyn Node, Models>] = &[
     &plugin::Fold,
     &text::Bpe,
     &text::HuggingFace,
+    &weights::HuggingFace,
     &train::Train,
     &features::Features,
     &similarity::Similarity,
