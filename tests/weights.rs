@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value as Json, json};
 
-use crate::util::{Dir, Ended, TINY};
+use crate::util::{Dir, Ended, TINY, filtered};
 
 /// Shape and elements by name.
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -282,4 +282,62 @@ fn another_byte_is_another_key() {
     pretrained.change(|tensors| tensors.get_mut("text.model.norm.weight").unwrap().1[0] = 2.0);
     pretrained.dir.done(&["run", READ]);
     assert_eq!(pretrained.dir.nodes_that("ran"), ["pretrained"]);
+}
+
+/// Exports what the tiny stage trained, reads it back through a node, and gives that node's artifact and the export's files.
+fn export_and_read(pretrained: &Pretrained, arguments: &[&str]) -> (String, Vec<String>) {
+    let dir = &pretrained.dir;
+    std::fs::remove_dir_all(pretrained.path("model")).unwrap();
+    dir.done(&[&["export"], arguments, &["model", "--format", "huggingface"]].concat());
+    dir.done(&["run", READ]);
+    let mut files: Vec<String> = std::fs::read_dir(pretrained.path("model"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    (digest(dir, "pretrained.weights"), files)
+}
+
+#[test]
+fn what_is_exported_reads_back_as_the_stages_own_artifact() {
+    let pretrained = Pretrained::whole();
+    let id = pretrained.dir.last_run()["id"].as_str().unwrap().to_owned();
+    for run in [&id, TINY] {
+        let (digest, files) = export_and_read(&pretrained, &[run]);
+        assert_eq!(
+            (digest.as_str(), files.as_slice()),
+            (pretrained.digest.as_str(), &["config.json", "model.safetensors"].map(str::to_owned)[..])
+        );
+        assert_eq!(
+            tensors(&std::fs::read(pretrained.path("model/model.safetensors")).unwrap()),
+            pretrained.trained
+        );
+    }
+    let (digest, files) = export_and_read(&pretrained, &[TINY, "--node", "stage1", "--shard-size", "12000"]);
+    assert_eq!(digest, pretrained.digest);
+    assert!(files.len() > 4 && files.contains(&"model.safetensors.index.json".to_owned()), "{files:?}");
+    let config: Json = serde_json::from_str(&pretrained.dir.read("model/config.json")).unwrap();
+    let parameters: usize = pretrained.trained.values().map(|(_, data)| data.len()).sum();
+    assert_eq!((&config["model_type"], &config["num_parameters"]), (&json!("heddle"), &json!(parameters)));
+    assert_eq!(config["graph"]["nodes"]["vit"]["kind"], "model.internvit");
+}
+
+#[test]
+fn an_export_without_weights_says_why() {
+    let dir = Dir::tiny();
+    let refused = |arguments: &[&str]| {
+        let ended = dir.heddle(&[&["export"], arguments, &["out", "--format", "huggingface"]].concat());
+        assert_eq!(ended.code, Some(1), "{ended}");
+        ended.stderr
+    };
+    insta::assert_snapshot!(refused(&[TINY]), @"error: there is no cache in experiments/.heddle; run first");
+    dir.done(&["run", TINY, "bpe"]);
+    filtered(|| {
+        insta::assert_snapshot!(refused(&[TINY]), @"error: the weights of `stage1` are not in the cache; `heddle run experiments/tiny.toml stage1` makes them");
+        insta::assert_snapshot!(refused(&["last"]), @"error: run RUN has no node with weights");
+        insta::assert_snapshot!(refused(&[TINY, "--node", "bpe"]), @"error: `experiments/tiny.toml` has no node `bpe` with weights; there are stage1");
+    });
+    dir.done(&["run", TINY, "stage1"]);
+    dir.write("out/there.txt", "");
+    insta::assert_snapshot!(refused(&["last"]), @"error: `out` is not empty; nothing was written");
 }

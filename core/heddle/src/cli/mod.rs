@@ -8,11 +8,13 @@ mod data;
 mod deliver;
 mod exit;
 mod explain;
+mod export;
 mod graph;
 mod home;
 mod init;
 mod nodes;
 mod output;
+mod place;
 mod plan;
 mod plugin;
 mod prepare;
@@ -47,6 +49,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Apply(options) => apply::run(options),
         Command::Data(options) => data::run(options, common),
         Command::Plugin(options) => plugin::run(options),
+        Command::Export(options) => export::run(options, common),
         Command::Runs(options) => runs::run(options, common),
         Command::Cache(options) => cache::run(options, common),
     };
