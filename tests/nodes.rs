@@ -113,6 +113,7 @@ fn every_example_is_correct() {
         "laion/00000.parquet",
         "laion/00000.tar",
         "InternVL-14B-224px/model.safetensors",
+        "smollm2.gguf",
     ] {
         dir.write(&format!("experiments/{name}"), "{}");
     }

@@ -9,6 +9,7 @@ pub struct Writer {
 }
 
 /// A value of a field.
+#[allow(dead_code, reason = "every test that includes this file uses some of it")]
 #[derive(Debug, Clone)]
 pub enum Field<'a> {
     U32(u32),

@@ -7,6 +7,7 @@ mod cleaning;
 mod data;
 mod eval;
 mod features;
+mod gguf;
 mod loss;
 mod model;
 mod plugin;
@@ -110,6 +111,7 @@ pub const KINDS: &[&dyn Kind<dyn Node, Models>] = &[
     &text::Bpe,
     &text::HuggingFace,
     &weights::HuggingFace,
+    &weights::LlamaFile,
     &train::Train,
     &features::Features,
     &similarity::Similarity,

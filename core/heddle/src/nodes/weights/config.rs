@@ -6,7 +6,7 @@
 use heddle_graph::graph::Node;
 use serde_json::Value as Json;
 
-use crate::{model::ModelGraph, nodes::ModelNode};
+use crate::{exec::NodeError, model::ModelGraph, nodes::ModelNode};
 
 /// A kind of node, the tables in which `config.json` may describe it, and its fields there and here.
 struct Described {
@@ -44,6 +44,11 @@ const DESCRIBED: [Described; 2] = [
 pub struct PublishedConfig(Json);
 
 impl PublishedConfig {
+    /// From the same table in another form.
+    pub fn new(table: Json) -> Self {
+        Self(table)
+    }
+
     /// Reads it; the error is a phrase.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         serde_json::from_slice(bytes).map(Self).map_err(|error| error.to_string())
@@ -54,9 +59,19 @@ impl PublishedConfig {
         self.0.get("tie_word_embeddings").and_then(Json::as_bool) == Some(true)
     }
 
+    /// Fails if it says something else than the graph; `who` says it, for messages.
+    pub fn refuse_contradictions(&self, who: &str, model: &ModelGraph) -> Result<(), NodeError> {
+        let found = self.contradictions(model);
+        if found.is_empty() {
+            return Ok(());
+        }
+        let lines: String = found.iter().map(|line| format!("\n  {line}")).collect();
+        Err(NodeError::Other(format!("{who} contradicts the graph:{lines}")))
+    }
+
     /// Where it says something else than the graph, as sentences. A node is compared if the file has a table for its
     /// kind, or if the graph has a single node that a file can describe.
-    pub fn contradictions(&self, model: &ModelGraph) -> Vec<String> {
+    fn contradictions(&self, model: &ModelGraph) -> Vec<String> {
         let graph = model.graph();
         let nodes = graph.ids().map(|id| graph.node(id));
         let known: Vec<(&Node<dyn ModelNode>, &Described)> =

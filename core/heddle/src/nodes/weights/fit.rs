@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use heddle_tensor::parameter::TensorHead;
 use safetensors::Dtype;
 
-use crate::model::ModelGraph;
+use crate::{exec::NodeError, model::ModelGraph};
 
 /// A tensor that a file offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +94,27 @@ pub fn list(names: &[String]) -> String {
     match names.len() - shown.len() {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// Adds an offer; two of one name are a mistake of `rename`.
+pub fn insert(offers: &mut Offers, name: String, offer: Offer) -> Result<(), NodeError> {
+    let key = offer.key.clone();
+    match offers.insert(name.clone(), offer) {
+        None => Ok(()),
+        Some(other) => {
+            let message = format!("`rename` gives `{}` and `{key}` the same name `{name}`", other.key);
+            Err(NodeError::Other(message))
+        }
+    }
+}
+
+/// Offers the tensor `embedding` as `output` too, unless there is one or the graph has none.
+pub fn tie(graph: Option<&ModelGraph>, offers: &mut Offers, embedding: &str, output: String) {
+    let wants = |graph: &ModelGraph| graph.parameters().iter().any(|parameter| parameter.published == output);
+    let Some(offer) = offers.get(embedding).cloned() else { return };
+    if graph.is_none_or(wants) {
+        offers.entry(output).or_insert(offer);
     }
 }
 

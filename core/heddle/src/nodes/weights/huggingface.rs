@@ -13,7 +13,8 @@ use heddle_tensor::parameter::folder::{CONFIG, FolderError, WeightsFolder};
 use super::{
     artifact,
     config::PublishedConfig,
-    fit::{Chosen, Offer, Offers, choose, list},
+    fit::{Chosen, Offer, Offers, choose, insert, list, tie},
+    unused::Unused,
 };
 use crate::{
     exec::{LibraryError, NodeError, Outputs, RunContext},
@@ -28,44 +29,6 @@ struct Published {
     graph: Option<Arc<ModelGraph>>,
     rename: Prefixes,
     unused: Unused,
-}
-
-/// What happens to tensors that the graph has no use for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unused {
-    /// They are named.
-    Report,
-    /// They are a mistake.
-    Refuse,
-}
-
-impl Unused {
-    /// Reads the parameter `unused`.
-    pub fn read(r: &mut Reader<'_>) -> Self {
-        r.choice(
-            "unused",
-            "tensors that the graph has no use for",
-            &[
-                ("report", Self::Report, "are left out and named in a note"),
-                ("error", Self::Refuse, "end the run"),
-            ],
-        )
-        .or("report")
-    }
-
-    /// Names what is left out, or fails.
-    pub fn apply(self, cx: &RunContext<'_>, unused: &[String]) -> Result<(), NodeError> {
-        match self {
-            _ if unused.is_empty() => Ok(()),
-            Self::Report => {
-                cx.progress.note(format!("the graph does not use {}", list(unused)));
-                Ok(())
-            }
-            Self::Refuse => {
-                Err(NodeError::Other(format!("the graph does not use {} (`unused`)", list(unused))))
-            }
-        }
-    }
 }
 
 impl Kind<dyn Node, Models> for HuggingFace {
@@ -122,7 +85,7 @@ impl Node for Published {
         let folder = open(listing)?;
         let config = read_config(listing)?;
         if let (Some(config), Some(graph)) = (&config, &self.graph) {
-            refuse_contradictions(config, graph)?;
+            config.refuse_contradictions("`config.json`", graph)?;
         }
         let ties = config.is_some_and(|config| config.ties_embeddings());
         let Chosen { tensors, unused } =
@@ -145,29 +108,17 @@ impl Published {
         let rename = |key: &str| self.rename.replace(key).unwrap_or_else(|| key.to_owned());
         let mut offers = Offers::new();
         for (key, head) in folder.tensors().filter(|(key, _)| !is_computed(key)) {
-            let offer = Offer { key: key.to_owned(), head: head.clone() };
-            let name = rename(key);
-            if let Some(other) = offers.insert(name.clone(), offer) {
-                let message = format!("`rename` gives `{}` and `{key}` the same name `{name}`", other.key);
-                return Err(NodeError::Other(message));
-            }
+            insert(&mut offers, rename(key), Offer { key: key.to_owned(), head: head.clone() })?;
         }
-        if ties {
-            for (key, head) in folder.tensors() {
-                let Some(prefix) = key.strip_suffix("model.embed_tokens.weight") else { continue };
-                let name = rename(&format!("{prefix}lm_head.weight"));
-                if self.wants(&name) {
-                    let tied = Offer { key: key.to_owned(), head: head.clone() };
-                    offers.entry(name).or_insert(tied);
+        if ties && self.graph.is_some() {
+            for (key, _) in folder.tensors() {
+                if let Some(prefix) = key.strip_suffix("model.embed_tokens.weight") {
+                    let output = rename(&format!("{prefix}lm_head.weight"));
+                    tie(self.graph.as_deref(), &mut offers, &rename(key), output);
                 }
             }
         }
         Ok(offers)
-    }
-
-    fn wants(&self, name: &str) -> bool {
-        let graph = self.graph.as_ref();
-        graph.is_some_and(|graph| graph.parameters().iter().any(|parameter| parameter.published == name))
     }
 }
 
@@ -232,13 +183,4 @@ fn read_config(listing: &Folder) -> Result<Option<PublishedConfig>, NodeError> {
     let bytes = std::fs::read(listing.root.join(CONFIG)).map_err(|error| failed(error.to_string()))?;
     check(listing, CONFIG, &bytes)?;
     PublishedConfig::parse(&bytes).map(Some).map_err(failed)
-}
-
-fn refuse_contradictions(config: &PublishedConfig, graph: &ModelGraph) -> Result<(), NodeError> {
-    let found = config.contradictions(graph);
-    if found.is_empty() {
-        return Ok(());
-    }
-    let lines: String = found.iter().map(|line| format!("\n  {line}")).collect();
-    Err(NodeError::Other(format!("`{CONFIG}` contradicts the graph:{lines}")))
 }

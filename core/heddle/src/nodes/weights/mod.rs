@@ -10,6 +10,10 @@
 mod artifact;
 mod config;
 mod fit;
+mod ggml;
+mod gguf;
 mod huggingface;
+mod unused;
 
+pub use gguf::LlamaFile;
 pub use huggingface::HuggingFace;
