@@ -1,5 +1,6 @@
 //! GGUF files: weights and tokenizers. A real model is compared with other readers by `scripts/smollm2-check.sh`.
 
+use heddle_data::text::{EncodeOptions, Tokenizer};
 use safetensors::SafeTensors;
 
 use crate::{
@@ -172,4 +173,72 @@ fn files_that_do_not_fit_are_refused() {
     let bytes = llama(2).finish();
     dir.write("model.gguf", &bytes[..bytes.len() - 1]);
     insta::assert_snapshot!(refused(&dir), @"error: node `pretrained`: `model.gguf`: tensor `blk.0.ffn_norm.weight`: it ends beyond the file; was the file cut short?");
+}
+
+/// The fields of a byte-level BPE with eight tokens; `pre` says how text is cut.
+fn bpe(pre: &str) -> Writer {
+    let tokens = ["<|end|>", "<mark>", "Ġ", "a", "b", "1", "ab", "Ġab", "11"];
+    let texts = |texts: &[&str]| Field::Texts(texts.iter().map(|text| (*text).to_owned()).collect());
+    let mut writer = Writer::new();
+    writer
+        .field("tokenizer.ggml.model", Field::Text("gpt2"))
+        .field("tokenizer.ggml.pre", Field::Text(pre))
+        .field("tokenizer.ggml.tokens", texts(&tokens))
+        .field("tokenizer.ggml.token_type", Field::I32s(vec![3, 4, 1, 1, 1, 1, 1, 1, 1]))
+        .field("tokenizer.ggml.merges", texts(&["a b", "Ġ ab", "1 1"]))
+        .field("tokenizer.ggml.eos_token_id", Field::U32(0))
+        .field("tokenizer.chat_template", Field::Text("{{ messages }}\n<|end|>"));
+    writer
+}
+
+fn tokenizer_folder(file: &Writer) -> Dir {
+    let dir = Dir::empty();
+    dir.write("model.gguf", file.finish());
+    dir.write(READ, "schema = 1\n[nodes.words]\nkind = \"text.gguf\"\nfile = \"../model.gguf\"\n");
+    dir
+}
+
+#[test]
+fn a_tokenizer_cuts_and_merges_as_the_file_says() {
+    let ids = |pre: &str, text: &str| {
+        let dir = tokenizer_folder(&bpe(pre));
+        let ended = dir.done(&["run", READ]);
+        assert!(ended.stderr.contains("9 tokens; eos 0\n"), "{ended}");
+        assert!(ended.stderr.contains(r#"chat template: "{{ messages }}\n<|end|>""#), "{ended}");
+        let id = dir.last_run()["id"].as_str().unwrap().to_owned();
+        let path = format!("experiments/.heddle/runs/{id}/artifacts/words.tokenizer.json");
+        let tokenizer = Tokenizer::from_json(dir.read(&path).as_bytes()).unwrap();
+        let options = EncodeOptions { prefix: None, max_length: 99, bos: None, eos: None };
+        let ids = tokenizer.encode(&[text.to_owned()], &options).unwrap().ids;
+        // Special tokens are left out, those of users are not.
+        assert_eq!(tokenizer.decode(&ids).unwrap(), text.replace("<|end|>", ""));
+        ids
+    };
+    assert_eq!(ids("gpt-2", "ab ab11<|end|>a<mark>"), [6, 7, 8, 0, 3, 1]);
+    assert_eq!(ids("smollm", "ab ab11<|end|>a<mark>"), [6, 7, 5, 5, 0, 3, 1]);
+    assert_eq!(ids("llama-bpe", "ab ab1111"), [6, 7, 8, 5, 5]);
+}
+
+#[test]
+fn tokenizers_that_are_not_read_are_refused() {
+    insta::assert_snapshot!(refused(&tokenizer_folder(&bpe("chatglm"))), @"error: node `words`: how text is cut (`tokenizer.ggml.pre`) is `chatglm`; known are gpt-2, smollm, starcoder, llama-bpe");
+    let mut other = Writer::new();
+    other.field("tokenizer.ggml.model", Field::Text("llama"));
+    insta::assert_snapshot!(refused(&tokenizer_folder(&other)), @"error: node `words`: the tokenizer is `llama` (`tokenizer.ggml.model`); `gpt2`, a byte-level BPE, is read");
+    insta::assert_snapshot!(refused(&tokenizer_folder(&llama(2))), @"error: node `words`: there is no field `tokenizer.ggml.model`");
+    let with = |tokens: &[&str], merge: &str| {
+        let mut other = Writer::new();
+        let texts = |texts: &[&str]| Field::Texts(texts.iter().map(|text| (*text).to_owned()).collect());
+        other
+            .field("tokenizer.ggml.model", Field::Text("gpt2"))
+            .field("tokenizer.ggml.pre", Field::Text("smollm"))
+            .field("tokenizer.ggml.tokens", texts(tokens))
+            .field("tokenizer.ggml.token_type", Field::I32s(vec![1, 1]))
+            .field("tokenizer.ggml.merges", texts(&[merge]));
+        refused(&tokenizer_folder(&other))
+    };
+    insta::assert_snapshot!(with(&["a", "a"], "a a"), @"error: node `words`: the token `a` is there twice");
+    insta::assert_snapshot!(with(&["a", "b", "c"], "a b"), @"error: node `words`: there are 3 tokens and 2 types of tokens");
+    insta::assert_snapshot!(with(&["a", "b"], "ab"), @"error: node `words`: the merge `ab` is no pair");
+    insta::assert_snapshot!(with(&["a", "b"], "a b"), @"error: node `words`: the fields make no tokenizer: Token `ab` out of vocabulary at line 1 column 598");
 }

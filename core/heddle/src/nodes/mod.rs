@@ -110,6 +110,7 @@ pub const KINDS: &[&dyn Kind<dyn Node, Models>] = &[
     &plugin::Fold,
     &text::Bpe,
     &text::HuggingFace,
+    &text::GgufTokenizer,
     &weights::HuggingFace,
     &weights::LlamaFile,
     &train::Train,
