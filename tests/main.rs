@@ -19,6 +19,11 @@ mod cleaning;
 mod faults;
 /// Data in other tools' forms, in and out: `data show`, `data export`.
 mod formats;
+/// GGUF files.
+mod gguf;
+/// Writes small GGUF files.
+#[path = "../core/gguf/tests/writer.rs"]
+mod gguf_writer;
 /// `graph`: drawings.
 mod graph;
 /// `plugin new`, `build` and `bench`, and plugins in all languages.
@@ -45,3 +50,5 @@ mod runs;
 mod schema;
 /// Sources other than tar shards.
 mod sources;
+/// Weights from and for others: `weights.*`, `export`.
+mod weights;

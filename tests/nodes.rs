@@ -112,6 +112,8 @@ fn every_example_is_correct() {
         "wds_vtab-cifar10/classnames.txt",
         "laion/00000.parquet",
         "laion/00000.tar",
+        "InternVL-14B-224px/model.safetensors",
+        "smollm2.gguf",
     ] {
         dir.write(&format!("experiments/{name}"), "{}");
     }

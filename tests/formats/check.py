@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Opens what `heddle data export` writes with the tools that the forms are of, and compares with the records.
+"""Opens what `heddle data export` and `heddle export` write with the tools that the forms are of, and compares with the records and weights.
 
     pip install -r requirements.txt
     python3 check.py path/to/heddle
@@ -97,12 +97,34 @@ def clip_benchmark():
     assert labels == [record["class"] for record in records], labels
 
 
+def safetensors():
+    import numpy
+    from safetensors.numpy import load_file
+
+    for name in ["experiments/tiny.toml", "graphs/tiny.toml"]:
+        (DIR / name).parent.mkdir(exist_ok=True)
+        (DIR / name).write_text((HERE.parent / name).read_text())
+    run("run", "experiments/tiny.toml", "stage1", "--quiet")
+    trained = load_file(next((DIR / "experiments/.heddle/runs").glob("*/artifacts/stage1.weights.safetensors")))
+    for name, size in [("whole", []), ("shards", ["--shard-size", "12000"])]:
+        run("export", "experiments/tiny.toml", name, "--format", "huggingface", *size)
+        found = {key: value for file in sorted((DIR / name).glob("*.safetensors")) for key, value in load_file(file).items()}
+        assert found.keys() == trained.keys()
+        assert all(numpy.array_equal(found[key], trained[key]) for key in trained)
+        index = DIR / name / "model.safetensors.index.json"
+        if size:
+            shards = json.loads(index.read_text())["weight_map"]
+            assert all(key in load_file(DIR / name / shard) for key, shard in shards.items()) and shards.keys() == trained.keys()
+        else:
+            assert not index.exists()
+
+
 with tempfile.TemporaryDirectory() as folder:
     DIR = Path(folder)
     (DIR / "x.toml").write_text(EXPERIMENT)
     RECORDS = [json.loads(line) for line in run("data", "show", "x.toml", "pairs", "--json").splitlines()]
     assert len(RECORDS) == 100
-    for check in [webdataset, pyarrow, pycocotools, torchvision, clip_benchmark]:
+    for check in [webdataset, pyarrow, pycocotools, torchvision, clip_benchmark, safetensors]:
         try:
             importlib.import_module(check.__name__)
         except ImportError as missing:

@@ -85,6 +85,8 @@ pub enum Command {
     Data(DataOptions),
     /// Write, build, test and measure data plugins.
     Plugin(PluginOptions),
+    /// Write the weights of a run as a folder that other tools read.
+    Export(ExportOptions),
     /// Look back at finished runs.
     Runs(RunsOptions),
     /// Look after the cache.
@@ -497,6 +499,37 @@ pub struct PluginBench {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `heddle export`.
+#[derive(Debug, Args)]
+pub struct ExportOptions {
+    /// A run (its id, the start of it, or `last`), or an experiment file whose weights are in the cache.
+    pub run: String,
+    /// The folder to write; it must not exist, or be empty.
+    pub dir: PathBuf,
+    /// What to write.
+    #[arg(long, value_enum)]
+    pub format: WeightsFormat,
+    /// The node whose weights are meant, if there are several.
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
+    /// Most bytes of tensors in a file; a larger tensor has a file of its own.
+    #[arg(long, value_name = "BYTES", default_value_t = 5_000_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub shard_size: u64,
+    /// Set a value of the experiment: `-S nodes.stage1.steps=100`.
+    #[arg(short = 'S', long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// If another heddle holds the cache, wait for it.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// A form of weights that other tools read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WeightsFormat {
+    /// `config.json` and `model.safetensors`, or shards of it with their index.
+    Huggingface,
 }
 
 /// `heddle runs`.

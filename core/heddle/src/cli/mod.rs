@@ -9,12 +9,14 @@ mod data;
 mod deliver;
 mod exit;
 mod explain;
+mod export;
 mod finished;
 mod graph;
 mod home;
 mod init;
 mod nodes;
 mod output;
+mod place;
 mod plan;
 mod plugin;
 mod prepare;
@@ -50,6 +52,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Caption(options) => caption::run(options, common),
         Command::Data(options) => data::run(options, common),
         Command::Plugin(options) => plugin::run(options),
+        Command::Export(options) => export::run(options, common),
         Command::Runs(options) => runs::run(options, common),
         Command::Cache(options) => cache::run(options, common),
     };

@@ -37,7 +37,7 @@ fn pretty(value: &impl serde::Serialize) -> Result<String, Failure> {
 }
 
 /// The run that is meant: `last`, an id, or the start of exactly one.
-fn find<'a>(ids: &'a [String], wanted: &str) -> Result<&'a str, String> {
+pub fn find<'a>(ids: &'a [String], wanted: &str) -> Result<&'a str, String> {
     if wanted == "last" {
         return ids.last().map(String::as_str).ok_or_else(|| "there are no runs yet".to_owned());
     }

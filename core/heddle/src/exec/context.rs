@@ -143,6 +143,9 @@ pub enum NodeError {
     /// A file that the node reads.
     #[error(transparent)]
     Library(#[from] super::library::LibraryError),
+    /// Bytes of an artifact could not be written.
+    #[error("cannot write an artifact: {0}")]
+    Write(#[from] std::io::Error),
     /// An artifact that does not read as what its port promises.
     #[error("the artifact of `{from}` does not read as {expected}: {reason}")]
     Artifact {

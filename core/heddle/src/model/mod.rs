@@ -3,6 +3,7 @@
 //! Knows nothing of data, optimisers or files. Parameters are kept as `node/local name` and appear in weight
 //! files under their published names.
 
+mod prefixes;
 mod published;
 mod run;
 mod size;
@@ -21,10 +22,11 @@ use heddle_graph::{
 use heddle_tensor::{DynModule, ParameterSpec};
 use serde_json::Value as Json;
 
+pub use prefixes::Prefixes;
 pub use published::Published;
 pub use run::{Pass, RunError};
 pub use size::{Size, node_macs};
-pub use weights::{WeightsError, load_published, load_states, save};
+pub use weights::{WeightsError, load_published, load_states, metadata, save};
 pub use writing::start;
 
 use crate::nodes::ModelNode;

@@ -8,11 +8,13 @@ use heddle_graph::config::{FromValue, Reader, Value, ValueKind, Wrong};
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
+use super::prefixes::{Prefixes, join};
+
 /// Local to published names.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Published {
-    /// Longest match wins; `None`: prefix with the node's name.
-    rules: Option<IndexMap<String, String>>,
+    /// `None`: prefix with the node's name.
+    rules: Option<Prefixes>,
 }
 
 /// The key as the file writes it.
@@ -54,34 +56,13 @@ impl Published {
         let names: Option<Names> = r
             .field("published", "prefix of the parameters' names in weight files, or a table from local prefixes to published ones; default: the node's name")
             .optional();
-        Self { rules: names.map(|names| names.0) }
+        Self { rules: names.map(|names| Prefixes::new(names.0)) }
     }
 
     /// The published name of a parameter of `node`.
     pub fn name(&self, node: &str, local: &str) -> String {
-        let Some(rules) = &self.rules else { return join(node, local) };
-        let matching = rules.iter().filter_map(|(from, to)| Some((from, to, strip(local, from)?)));
-        match matching.max_by_key(|(from, ..)| from.len()) {
-            Some((_, to, rest)) => join(to, rest),
-            None => join(node, local),
-        }
-    }
-}
-
-/// What follows the prefix, if the name lies under it.
-fn strip<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
-    if prefix.is_empty() {
-        return Some(name);
-    }
-    let rest = name.strip_prefix(prefix)?;
-    if rest.is_empty() { Some(rest) } else { rest.strip_prefix('.') }
-}
-
-fn join(prefix: &str, name: &str) -> String {
-    match (prefix, name) {
-        ("", name) => name.to_owned(),
-        (prefix, "") => prefix.to_owned(),
-        (prefix, name) => format!("{prefix}.{name}"),
+        let replaced = self.rules.as_ref().and_then(|rules| rules.replace(local));
+        replaced.unwrap_or_else(|| join(node, local))
     }
 }
 
@@ -91,7 +72,7 @@ mod tests {
 
     fn check(rules: &[(&str, &str)], local: &str, expected: &str) {
         let rules = rules.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
-        assert_eq!(Published { rules: Some(rules) }.name("node", local), expected);
+        assert_eq!(Published { rules: Some(Prefixes::new(rules)) }.name("node", local), expected);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use heddle_tensor::{
     parameter::{LoadOptions, LoadReport, WeightsError as FileError},
 };
 use safetensors::SafeTensors;
+use serde_json::json;
 
 use super::{ModelGraph, Parameter};
 
@@ -51,11 +52,19 @@ fn list(names: &[String]) -> String {
 
 /// All parameters as the bytes of a safetensors file.
 pub fn save<B: Backend>(model: &ModelGraph, parameters: &Parameters<B>) -> Result<Vec<u8>, TensorError> {
-    let names: BTreeMap<String, String> =
-        model.parameters().into_iter().map(|parameter| (parameter.name, parameter.published)).collect();
-    let text = serde_json::to_string(&names).map_err(|error| TensorError::Config(error.to_string()))?;
+    let names = names_of(model);
     let rename = |name: &str| names.get(name).cloned().unwrap_or_else(|| name.to_owned());
-    parameters.save_safetensors(rename, &BTreeMap::from([(NAMES.to_owned(), text)]))
+    parameters.save_safetensors(rename, &metadata(model))
+}
+
+/// The metadata of a file with a graph's weights.
+pub fn metadata(model: &ModelGraph) -> BTreeMap<String, String> {
+    BTreeMap::from([(NAMES.to_owned(), json!(names_of(model)).to_string())])
+}
+
+/// heddle's names of the parameters, and their published ones.
+fn names_of(model: &ModelGraph) -> BTreeMap<String, String> {
+    model.parameters().into_iter().map(|parameter| (parameter.name, parameter.published)).collect()
 }
 
 /// Loads parameters by their published names; every one of them must be there.

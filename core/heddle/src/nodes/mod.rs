@@ -7,6 +7,7 @@ mod cleaning;
 mod data;
 mod eval;
 mod features;
+mod gguf;
 mod loss;
 mod model;
 mod plugin;
@@ -16,6 +17,7 @@ mod similarity;
 mod text;
 mod towers;
 mod train;
+mod weights;
 
 use std::sync::Arc;
 
@@ -119,6 +121,9 @@ pub const KINDS: &[&dyn Kind<dyn Node, Models>] = &[
     &plugin::Fold,
     &text::Bpe,
     &text::HuggingFace,
+    &text::GgufTokenizer,
+    &weights::HuggingFace,
+    &weights::LlamaFile,
     &train::Train,
     &features::Features,
     &similarity::Similarity,

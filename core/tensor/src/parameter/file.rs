@@ -1,15 +1,11 @@
 //! Weights to and from the safetensors format.
-//!
-//! Written bytes are a function of names, values and metadata alone (names in order, no clock, no hash
-//! order), so that a digest of the file identifies the weights.
 
-use std::{collections::BTreeMap, collections::BTreeSet, fs::File, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, collections::BTreeSet, fs::File, path::Path};
 
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use serde_json::{Map, Value as Json, json};
 
-use super::Parameters;
+use super::{Parameters, TensorHead, write_safetensors};
 use crate::{backend::Backend, element::Element, error::TensorError};
 
 /// Why weights could not be read.
@@ -181,33 +177,22 @@ impl<B: Backend> Parameters<B> {
 }
 
 /// Named `f32` tensors (shape and elements) as the bytes of a safetensors file.
+///
+/// # Panics
+/// If a shape has another number of elements than there are.
 pub fn to_safetensors(
     tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>,
     metadata: &BTreeMap<String, String>,
 ) -> Vec<u8> {
-    let mut header = header(tensors, metadata).to_string().into_bytes();
-    // The data starts at a multiple of eight; readers take trailing spaces as part of the JSON.
-    header.resize(header.len().next_multiple_of(8), b' ');
-    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-    bytes.append(&mut header);
-    for (_, data) in tensors.values() {
-        bytes.extend(data.iter().flat_map(|x| x.to_le_bytes()));
-    }
+    let heads = tensors.iter().map(|(name, (shape, _))| (name.clone(), TensorHead::f32(shape.clone())));
+    let mut bytes = Vec::new();
+    let data = |name: &str| {
+        let (_, data) = &tensors[name];
+        Ok::<_, std::io::Error>(Cow::Owned(data.iter().flat_map(|x| x.to_le_bytes()).collect()))
+    };
+    write_safetensors(&mut bytes, &heads.collect(), metadata, data)
+        .expect("memory takes all bytes, and each shape has as many elements as there are");
     bytes
-}
-
-fn header(tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>, metadata: &BTreeMap<String, String>) -> Json {
-    let mut header = Map::new();
-    if !metadata.is_empty() {
-        header.insert("__metadata__".to_owned(), json!(metadata));
-    }
-    let mut start = 0;
-    for (key, (shape, data)) in tensors {
-        let end = start + 4 * data.len();
-        header.insert(key.clone(), json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, end] }));
-        start = end;
-    }
-    Json::Object(header)
 }
 
 fn check_shape(key: &str, name: &str, expected: &[usize], found: &[usize]) -> Result<(), WeightsError> {

@@ -1,7 +1,9 @@
 //! Tokenizers.
 
 mod bpe;
+mod gguf;
 mod huggingface;
 
 pub use bpe::Bpe;
+pub use gguf::GgufTokenizer;
 pub use huggingface::HuggingFace;
