@@ -45,3 +45,5 @@ mod runs;
 mod schema;
 /// Sources other than tar shards.
 mod sources;
+/// Tokenizers.
+mod text;

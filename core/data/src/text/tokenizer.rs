@@ -25,6 +25,12 @@ pub enum TokenizerError {
         /// Needed at least.
         needed: usize,
     },
+    /// A special token without text.
+    #[error("a token has no text")]
+    EmptyToken,
+    /// A list of special tokens has one of them twice.
+    #[error("the token `{0}` is listed twice")]
+    RepeatedToken(String),
     /// `max_length` leaves no room beside the begin and end tokens.
     #[error("max_length {0} leaves no room for text")]
     NoRoom(usize),
@@ -140,11 +146,18 @@ impl Tokenizer {
 
     fn row(&self, text: &str, options: &EncodeOptions, room: usize) -> Result<Vec<u32>, TokenizerError> {
         let prefix = options.prefix.as_deref().unwrap_or_default();
-        let encoding =
-            self.0.encode_fast(format!("{prefix}{text}"), false).map_err(TokenizerError::Encode)?;
-        let ids = encoding.get_ids();
+        let ids = self.ids(&format!("{prefix}{text}"))?;
         let body = &ids[..ids.len().min(room)];
         Ok(options.bos.into_iter().chain(body.iter().copied()).chain(options.eos).collect())
+    }
+
+    /// The ids of a text, with nothing before or after them.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Encode`].
+    pub fn ids(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        let encoding = self.0.encode_fast(text, false).map_err(TokenizerError::Encode)?;
+        Ok(encoding.get_ids().to_vec())
     }
 
     /// The text of some ids, special tokens left out.

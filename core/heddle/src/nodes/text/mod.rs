@@ -2,6 +2,7 @@
 
 mod bpe;
 mod huggingface;
+mod tokens;
 
 pub use bpe::Bpe;
 pub use huggingface::HuggingFace;
