@@ -1,6 +1,7 @@
 //! Text: a record's columns in, right-padded token ids out.
 
 mod caption;
+pub mod dialogue;
 mod specials;
 pub mod templates;
 mod tokenizer;
