@@ -41,6 +41,8 @@ mod records;
 mod run;
 /// `runs`: looking back.
 mod runs;
+/// Scenes composed of single pictures.
+mod scenes;
 /// `schema`: JSON Schema.
 mod schema;
 /// Sources other than tar shards.

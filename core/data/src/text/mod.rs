@@ -7,6 +7,7 @@ pub mod templates;
 mod tokenizer;
 mod train;
 
+pub(crate) use caption::spoken;
 pub use caption::{CaptionError, CaptionOptions, Keywords, Labels};
 pub use tokenizer::{EncodeOptions, TokenBatch, Tokenizer, TokenizerError};
 pub use train::BpeOptions;

@@ -92,6 +92,7 @@ pub const KINDS: &[&dyn Kind<dyn Node, Models>] = &[
     &data::Source::<data::Table>::KIND,
     &data::Source::<data::Parquet>::KIND,
     &data::Dirt,
+    &data::Scenes,
     &data::Where,
     &data::Decode,
     &data::Deduplicate,
