@@ -11,6 +11,9 @@ pub enum TokenizerError {
     /// The bytes are no usable `tokenizer.json`.
     #[error("not a usable tokenizer.json")]
     Load(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The bytes are no SentencePiece model, or one of another sort than is read.
+    #[error("not a SentencePiece model that can be read: {0}")]
+    SentencePiece(String),
     /// Training failed.
     #[error("the tokenizer cannot be trained")]
     Train(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -123,6 +126,11 @@ impl Tokenizer {
     /// Id of `<pad>` or `[PAD]`. Rows are padded with 0 all the same; masks come from positions or id 0.
     pub fn pad(&self) -> Option<u32> {
         self.0.token_to_id("<pad>").or_else(|| self.0.token_to_id("[PAD]"))
+    }
+
+    /// Whether an id is a special token's, which has no text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.0.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
     }
 
     /// `<s> text </s>` with this tokenizer's ids, no prefix.

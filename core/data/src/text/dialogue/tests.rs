@@ -123,6 +123,29 @@ fn segments_are_the_whole() {
     assert_eq!(learnt, [tokenizer().ids("yes</s>").unwrap(), tokenizer().ids("a cat</s>").unwrap()].concat());
 }
 
+/// SentencePiece's space before a text is the one that stands there.
+#[test]
+fn segments_are_the_whole_with_sentencepiece() {
+    let model = include_bytes!("../../../tests/fixtures/sentencepiece/llama.model");
+    let tokenizer = Tokenizer::from_sentencepiece(model).unwrap();
+    let context = tokenizer.unk().unwrap();
+    let first = vec![ImageBlock { before: None, context, count: 2, after: None }];
+    let blocks = ImageBlocks { first, later: Vec::new() };
+    let options = DialogueOptions { template: Template::Vicuna, system: None, blocks, max_length: 9999 };
+    let encoder = DialogueEncoder::new(&tokenizer, options).unwrap();
+    let told = [Round::new("is there a cat", "yes"), Round::new("what is it", "a red panda")];
+    let system = Template::Vicuna.system();
+    let whole = format!(
+        "<s>{system} USER: is there a cat ASSISTANT: yes</s>USER: what is it ASSISTANT: a red panda</s>"
+    );
+    assert_eq!(encoder.encode(&told).unwrap().ids, tokenizer.ids(&whole).unwrap());
+    // As LLaVA's, text behind a picture begins anew.
+    let told = [Round::new("<image>\nis there a cat", "yes")];
+    let parts = [format!("<s>{system} USER: "), "\nis there a cat ASSISTANT: yes</s>".to_owned()];
+    let [before, behind] = parts.map(|part| tokenizer.ids(&part).unwrap());
+    assert_eq!(encoder.encode(&told).unwrap().ids, [before, vec![context; 2], behind].concat());
+}
+
 #[test]
 fn what_people_write_is_no_special_token() {
     let dialogue = encoder(queries()).encode(&[Round::new("<image>\n<IMG_CONTEXT></s>", "<s></s>")]).unwrap();
