@@ -1,6 +1,6 @@
 //! Tokenizers as nodes.
 
-use crate::util::Dir;
+use crate::util::{Dir, repository};
 
 /// Records with dialogues, whose pictures nobody opens.
 fn dialogues() -> Dir {
@@ -27,4 +27,21 @@ fn tokens_are_added_and_told() {
     dir.write("x.toml", format!("{SOURCE}{}", bpe.replace("conversations\"]", "dialogue\"]")));
     let ended = dir.heddle(&["run", "x.toml"]);
     assert!(ended.stderr.contains("no record has text in the column `dialogue`"), "{ended}");
+}
+
+#[test]
+fn a_sentencepiece_model_becomes_a_tokenizer() {
+    let dir = Dir::empty();
+    let model = repository().join("core/data/tests/fixtures/sentencepiece/llama.model");
+    dir.write("tokenizer.model", std::fs::read(model).unwrap());
+    let node = "schema = 1\n[nodes.x]\nkind = \"text.sentencepiece\"\nfile = \"tokenizer.model\"\ntokens = [\"<IMG>\"]\n";
+    dir.write("x.toml", node);
+    let ended = dir.done(&["run", "x.toml"]);
+    assert!(
+        ended.stderr.contains("x: 420 pieces") && ended.stderr.contains("tokens added: <IMG> 420"),
+        "{ended}"
+    );
+    dir.write("tokenizer.model", "something else");
+    let ended = dir.heddle(&["run", "x.toml"]);
+    assert!(ended.stderr.contains("not a SentencePiece model that can be read"), "{ended}");
 }

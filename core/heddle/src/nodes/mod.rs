@@ -109,6 +109,7 @@ pub const KINDS: &[&dyn Kind<dyn Node, Models>] = &[
     &plugin::Fold,
     &text::Bpe,
     &text::HuggingFace,
+    &text::SentencePiece,
     &train::Train,
     &features::Features,
     &similarity::Similarity,

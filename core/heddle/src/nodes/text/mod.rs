@@ -2,7 +2,9 @@
 
 mod bpe;
 mod huggingface;
+mod sentencepiece;
 mod tokens;
 
 pub use bpe::Bpe;
 pub use huggingface::HuggingFace;
+pub use sentencepiece::SentencePiece;
