@@ -1,12 +1,16 @@
 """What Python's tokenizers and sentencepiece make of texts with LLaMA's vocabulary; called by llama-tokenizer.sh.
 
-usage: python llama_tokenizer.py tokenizer.json FOLDER     writes tokenizer.json, tokenizer.model and expected.json
+usage: python llama_tokenizer.py llama-tokenizer.js FOLDER     writes tokenizer.json, tokenizer.model and expected.json
 
-The package has no SentencePiece model. It is made here: LLaMA's scores are the negative places behind the bytes."""
+The script holds vocabulary and merges of the tokenizer.json that came with LLaMA's weights; what stands around them there is written here. The
+SentencePiece model is made of both: a piece's score is the negative place of the first merge that makes it,
+and pieces of nothing but spaces share the lowest one."""
 
+import base64
 import json
 import pathlib
-import shutil
+import re
+import struct
 import sys
 
 import sentencepiece as spm
@@ -30,7 +34,50 @@ TEXTS = [
     "The quick brown fox jumps over the lazy dog. " * 10, "\x00\x01\x7f", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𓀀",
 ]
 
-vocab = json.load(open(source))["model"]["vocab"]
+script = pathlib.Path(source).read_text()
+
+
+def packed(name):
+    return base64.b64decode(re.search(name + r"\s*=\s*[\"'`]([A-Za-z0-9+/=]+)", script)[1])
+
+
+pieces = packed("llama_vocab_base64").decode().split("\n")
+vocab = {piece: place for place, piece in enumerate(pieces)}
+pairs = struct.iter_unpack("<HH", packed("llama_merges_binary"))
+special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+published = {
+    "version": "1.0",
+    "added_tokens": [{"id": id, "content": pieces[id], **special} for id in range(3)],
+    "normalizer": {
+        "type": "Sequence",
+        "normalizers": [
+            {"type": "Prepend", "prepend": "▁"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+        ],
+    },
+    "decoder": {
+        "type": "Sequence",
+        "decoders": [
+            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+            {"type": "ByteFallback"},
+            {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+        ],
+    },
+    "model": {
+        "type": "BPE",
+        "unk_token": "<unk>",
+        "fuse_unk": True,
+        "byte_fallback": True,
+        "vocab": vocab,
+        "merges": [[pieces[left], pieces[right]] for left, right in pairs],
+    },
+}
+(folder / "tokenizer.json").write_text(json.dumps(published))
+
+scores = {}
+for left, right in published["model"]["merges"]:
+    scores.setdefault(left + right, -1e6 if set(left + right) == {"▁"} else -float(len(scores)))
 model = pb.ModelProto()
 for text, place in sorted(vocab.items(), key=lambda item: item[1]):
     piece = model.pieces.add(piece=text, score=0.0)
@@ -41,16 +88,15 @@ for text, place in sorted(vocab.items(), key=lambda item: item[1]):
     elif place < 259:
         piece.type = piece.BYTE
     else:
-        piece.score = -float(place - 259)
+        piece.score = scores.get(text, -float(len(scores)))
 model.trainer_spec.model_type = model.trainer_spec.BPE
 model.trainer_spec.byte_fallback = True
 model.normalizer_spec.name = "identity"
 model.normalizer_spec.remove_extra_whitespaces = False
 proto = model.SerializeToString()
 (folder / "tokenizer.model").write_bytes(proto)
-shutil.copy(source, folder / "tokenizer.json")
 
-fast, slow = Tokenizer.from_file(source), spm.SentencePieceProcessor(model_proto=proto)
+fast, slow = Tokenizer.from_file(str(folder / "tokenizer.json")), spm.SentencePieceProcessor(model_proto=proto)
 rows = []
 for text in TEXTS:
     json_ids, model_ids = fast.encode(text, add_special_tokens=False).ids, slow.encode(text)

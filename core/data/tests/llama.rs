@@ -6,6 +6,11 @@ use std::{fs, path::PathBuf};
 use heddle_data::text::{Streaming, Tokenizer};
 use serde_json::Value;
 
+fn merges(tokenizer: &Tokenizer) -> Value {
+    let json: Value = serde_json::from_slice(&tokenizer.to_json()).unwrap();
+    json["model"]["merges"].clone()
+}
+
 #[test]
 #[ignore = "needs LLaMA's vocabulary: scripts/llama-tokenizer.sh"]
 fn ids_and_texts_are_those_of_python() {
@@ -16,6 +21,7 @@ fn ids_and_texts_are_those_of_python() {
     let json = Tokenizer::from_json(&bytes("tokenizer.json")).unwrap();
     let model = Tokenizer::from_sentencepiece(&bytes("tokenizer.model")).unwrap();
     assert_eq!((json.vocab_size(), model.vocab_size()), (32_000, 32_000));
+    assert!(merges(&json) == merges(&model), "merges made of scores are the published ones");
     let example = [19138, 675, 29901, 29874, 15373, 310, 263, 2654, 282, 5863];
     for (name, tokenizer) in [("tokenizers", &json), ("sentencepiece", &model)] {
         assert_eq!(tokenizer.ids("summarize:a photo of a red panda").unwrap(), example);

@@ -1,11 +1,11 @@
 //! Reads SentencePiece's `.model`, as LLaMA 1 and 2, Vicuna and Chinese-Alpaca have it.
 //!
 //! The bytes of a protocol buffer enter, a [`Tokenizer`] leaves, by way of the `tokenizer.json` that `transformers` makes of such a
-//! model (`LlamaConverter` with `legacy = True`): merges follow from the pieces' scores. Where pieces have one score, as those have that
-//! Chinese-Alpaca added to LLaMA's, SentencePiece takes the leftmost pair, and a list of merges cannot say that: there, as in `transformers`,
-//! the longer left half comes first.
+//! model (`LlamaConverter` with `legacy = True`): merges follow from the pieces' scores, in the order that LLaMA's published
+//! `tokenizer.json` has. Where pieces have one score, as those have that Chinese-Alpaca added to LLaMA's, SentencePiece takes the
+//! leftmost pair, and a list of merges cannot say that: there the pair with the lower ids comes first.
 
-use std::{cmp::Reverse, collections::HashMap};
+use std::collections::HashMap;
 
 use prost::Message;
 use serde_json::{Value, json};
@@ -178,27 +178,19 @@ impl Model {
         steps
     }
 
-    /// Every way to make a piece of two others, best first: by the piece's score, then by the lengths of the two, longer ones first.
+    /// Every way to make a piece of two others, best first: by the piece's score, then by the ids of the two.
     fn merges(&self) -> Vec<[&str; 2]> {
         let ids: HashMap<&str, u32> =
             self.pieces.iter().zip(0..).map(|(piece, id)| (piece.text.as_str(), id)).collect();
-        let mut merges: Vec<(&Piece, [&str; 2])> = Vec::new();
-        for piece in &self.pieces {
-            if piece.kind() != PieceKind::Normal {
-                continue;
-            }
+        let mut merges: Vec<(f32, [u32; 2], [&str; 2])> = Vec::new();
+        for piece in self.pieces.iter().filter(|piece| piece.kind() == PieceKind::Normal) {
             let cuts = piece.text.char_indices().skip(1).map(|(at, _)| piece.text.split_at(at));
-            let mut pairs: Vec<_> = cuts
-                .filter_map(|(left, right)| Some(((*ids.get(left)?, *ids.get(right)?), [left, right])))
-                .collect();
-            pairs.sort_unstable();
-            merges.extend(pairs.into_iter().map(|(_, pair)| (piece, pair)));
+            merges.extend(cuts.filter_map(|(left, right)| {
+                Some((piece.score, [*ids.get(left)?, *ids.get(right)?], [left, right]))
+            }));
         }
-        let lengths = |[left, right]: [&str; 2]| Reverse((left.chars().count(), right.chars().count()));
-        merges.sort_by(|(a, one), (b, other)| {
-            b.score.total_cmp(&a.score).then_with(|| lengths(*one).cmp(&lengths(*other)))
-        });
-        merges.into_iter().map(|(_, pair)| pair).collect()
+        merges.sort_unstable_by(|(a, one, _), (b, other, _)| b.total_cmp(a).then(one.cmp(other)));
+        merges.into_iter().map(|(_, _, pair)| pair).collect()
     }
 }
 

@@ -36,7 +36,7 @@ fn ids_and_texts_are_those_of_sentencepiece() {
 }
 
 #[test]
-fn the_order_of_two_lengths_is_that_of_transformers() {
+fn merges_are_ordered_by_score_and_then_by_ids() {
     let model = synthetic(&[
         ("a", 0.0),
         ("b", 0.0),
@@ -47,7 +47,7 @@ fn the_order_of_two_lengths_is_that_of_transformers() {
         ("zz", 3.0),
     ]);
     let merges: Vec<String> = model.merges().iter().map(|pair| pair.join(" ")).collect();
-    assert_eq!(merges, ["z z", "aa b", "a ab", "a b", "a a"]);
+    assert_eq!(merges, ["z z", "a a", "a b", "a ab", "aa b"]);
 }
 
 /// A BPE model with byte fallback and these pieces behind the three specials and the bytes.
