@@ -46,9 +46,13 @@ mod records;
 mod run;
 /// `runs`: looking back.
 mod runs;
+/// Scenes composed of single pictures.
+mod scenes;
 /// `schema`: JSON Schema.
 mod schema;
 /// Sources other than tar shards.
 mod sources;
+/// Tokenizers.
+mod text;
 /// Weights from and for others: `weights.*`, `export`.
 mod weights;

@@ -103,6 +103,7 @@ fn every_example_is_correct() {
     dir.done(&["init", "."]);
     for name in [
         "tokenizer.json",
+        "tokenizer.model",
         "captions.json",
         "pairs.csv",
         "images/a/1.png",

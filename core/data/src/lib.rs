@@ -28,6 +28,7 @@ pub mod manifest;
 pub mod pixel_floor;
 pub mod record;
 pub mod rng;
+pub mod scenes;
 pub mod select;
 pub mod shard;
 pub mod sources;

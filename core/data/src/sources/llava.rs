@@ -3,7 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::{AnnotationError, Found, Pictures};
-use crate::record::{Record, SkipReason, Skipped};
+use crate::{
+    record::{Record, SkipReason, Skipped},
+    text::dialogue::Round,
+};
 
 /// The conversations in the order of the file. Columns are what the entry has (`id`, `conversations`, `model`..) but for
 /// `image`; the key is the entry's id, or its place where it has none. Entries
@@ -24,8 +27,8 @@ pub fn llava<'a>(
             _ => place.to_string(),
         };
         let skip = |reason| Skipped { shard: name.to_owned(), key: key.clone(), member: key.clone(), reason };
-        if let Err(message) = check_turns(entry.get("conversations")) {
-            return Some(Err(skip(SkipReason::InvalidEntry { place, message })));
+        if let Err(error) = Round::list(entry.get("conversations").unwrap_or(&Value::Null)) {
+            return Some(Err(skip(SkipReason::InvalidEntry { place, message: error.to_string() })));
         }
         match entry.shift_remove("image") {
             Some(Value::String(path)) if !path.is_empty() => {
@@ -40,24 +43,4 @@ pub fn llava<'a>(
         }
     });
     Ok(pictures.broken().chain(records))
-}
-
-/// Turns alternate between `human` and `gpt`, and the human begins.
-fn check_turns(turns: Option<&Value>) -> Result<(), String> {
-    let Some(Value::Array(turns)) = turns else { return Err("`conversations` is no list".into()) };
-    if turns.is_empty() {
-        return Err("`conversations` is empty".into());
-    }
-    for (place, turn) in turns.iter().enumerate() {
-        let wanted = if place % 2 == 0 { "human" } else { "gpt" };
-        let (from, value) = (turn.get("from").and_then(Value::as_str), turn.get("value"));
-        if from != Some(wanted) {
-            let from = from.unwrap_or("nobody");
-            return Err(format!("turn {} is of `{from}` and not of `{wanted}`", place + 1));
-        }
-        if !value.is_some_and(Value::is_string) {
-            return Err(format!("turn {} has no text under `value`", place + 1));
-        }
-    }
-    Ok(())
 }

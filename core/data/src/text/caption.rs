@@ -158,7 +158,7 @@ fn names<'a>(record: &'a Record, column: &str) -> Vec<&'a str> {
 }
 
 /// A label as one would say it: `food-fruit` becomes `food fruit`, `&` becomes `and`.
-pub(super) fn spoken(label: &str) -> String {
+pub(crate) fn spoken(label: &str) -> String {
     label.replace('-', " ").replace('&', "and").to_lowercase()
 }
 

@@ -11,6 +11,9 @@ pub enum TokenizerError {
     /// The bytes are no usable `tokenizer.json`.
     #[error("not a usable tokenizer.json")]
     Load(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The bytes are no SentencePiece model, or one of another sort than is read.
+    #[error("not a SentencePiece model that can be read: {0}")]
+    SentencePiece(String),
     /// Training failed.
     #[error("the tokenizer cannot be trained")]
     Train(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -25,6 +28,12 @@ pub enum TokenizerError {
         /// Needed at least.
         needed: usize,
     },
+    /// A special token without text.
+    #[error("a token has no text")]
+    EmptyToken,
+    /// A list of special tokens has one of them twice.
+    #[error("the token `{0}` is listed twice")]
+    RepeatedToken(String),
     /// `max_length` leaves no room beside the begin and end tokens.
     #[error("max_length {0} leaves no room for text")]
     NoRoom(usize),
@@ -119,6 +128,11 @@ impl Tokenizer {
         self.0.token_to_id("<pad>").or_else(|| self.0.token_to_id("[PAD]"))
     }
 
+    /// Whether an id is a special token's, which has no text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.0.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+    }
+
     /// `<s> text </s>` with this tokenizer's ids, no prefix.
     pub fn encode_options(&self, max_length: usize) -> EncodeOptions {
         EncodeOptions { prefix: None, max_length, bos: self.bos(), eos: self.eos() }
@@ -140,11 +154,18 @@ impl Tokenizer {
 
     fn row(&self, text: &str, options: &EncodeOptions, room: usize) -> Result<Vec<u32>, TokenizerError> {
         let prefix = options.prefix.as_deref().unwrap_or_default();
-        let encoding =
-            self.0.encode_fast(format!("{prefix}{text}"), false).map_err(TokenizerError::Encode)?;
-        let ids = encoding.get_ids();
+        let ids = self.ids(&format!("{prefix}{text}"))?;
         let body = &ids[..ids.len().min(room)];
         Ok(options.bos.into_iter().chain(body.iter().copied()).chain(options.eos).collect())
+    }
+
+    /// The ids of a text, with nothing before or after them.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Encode`].
+    pub fn ids(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        let encoding = self.0.encode_fast(text, false).map_err(TokenizerError::Encode)?;
+        Ok(encoding.get_ids().to_vec())
     }
 
     /// The text of some ids, special tokens left out.

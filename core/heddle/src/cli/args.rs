@@ -264,9 +264,11 @@ fn device(text: &str) -> Result<Device, String> {
 
 /// `heddle caption`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: heddle caption experiments/three-stages.toml cat.png dog.jpg -S nodes.captions.beams=5\n\n\
+#[command(
+    after_help = "Example: heddle caption experiments/three-stages.toml cat.png dog.jpg -S nodes.captions.beams=5\n\n\
     The model, its prompt and how it writes are those of an `eval.caption` node of the experiment; its weights come from \
-    the cache, so run the experiment first.")]
+    the cache, so run the experiment first."
+)]
 pub struct CaptionOptions {
     /// The experiment file.
     pub file: String,

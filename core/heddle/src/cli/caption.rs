@@ -25,7 +25,9 @@ const PORTS: [&str; 3] = ["weights", "tokenizer", "records"];
 /// Runs the command: every image is read before any caption is written.
 pub fn run(options: &CaptionOptions, common: &Common) -> Result<Exit, Failure> {
     let project = project::load(&options.file, &options.set)?;
-    let id = find_node(&project.graph, options.node.as_deref(), "eval.caption", |node| node.captioner().is_some())?;
+    let id = find_node(&project.graph, options.node.as_deref(), "eval.caption", |node| {
+        node.captioner().is_some()
+    })?;
     let nodes = sources(&project.graph, id, &PORTS);
     let home = home::of_experiment(common, &options.file);
     let asked = Asked::finished(&nodes, options.wait, options.threads);

@@ -115,7 +115,11 @@ fn experiment(file: &str, project: &Project) -> Checked {
         documents.push(json!({ "nodes": users, "model": json }));
     }
     for Stage { node, trained, parameters } in &stages {
-        text.push_str(&format!("{node} trains {} of {} parameters\n", grouped(*trained), grouped(*parameters)));
+        text.push_str(&format!(
+            "{node} trains {} of {} parameters\n",
+            grouped(*trained),
+            grouped(*parameters)
+        ));
     }
     let json = json!({ "file": file, "nodes": graph.len(), "ablations": experiment.ablations.len(), "sweep_cells": cells, "models": documents, "stages": stages });
     Checked { text, json }

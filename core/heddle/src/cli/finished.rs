@@ -29,7 +29,8 @@ pub fn find_node(
         (None, _) => Err(Failure::Other(format!("say which `{kind}` node with `--node`: {}", names()))),
         (Some(name), _) => {
             let found = fitting.iter().copied().find(|id| graph.node(*id).name == name);
-            found.ok_or_else(|| Failure::Other(format!("`{name}` is no `{kind}` node; there are {}", names())))
+            found
+                .ok_or_else(|| Failure::Other(format!("`{name}` is no `{kind}` node; there are {}", names())))
         }
     }
 }
@@ -38,7 +39,8 @@ pub fn find_node(
 pub fn sources(graph: &Graph<dyn Node>, id: NodeId, ports: &[&str]) -> Vec<String> {
     let node = graph.node(id);
     let edges = ports.iter().filter_map(|port| node.edges.get(*port)).flatten();
-    let mut names: Vec<String> = edges.filter_map(|edge| Some(graph.node(edge.node()?).name.clone())).collect();
+    let mut names: Vec<String> =
+        edges.filter_map(|edge| Some(graph.node(edge.node()?).name.clone())).collect();
     names.sort();
     names.dedup();
     names
@@ -53,7 +55,8 @@ pub fn artifact(ready: &Prepared, id: NodeId, port: &str, quiet: bool) -> Result
         return Err(Failure::Other(format!("nothing is connected to `{port}` of `{}`", node.name)));
     };
     let from = graph.node(*from);
-    let unfinished = ready.plan.nodes.iter().find(|planned| matches!(planned.action, plan::Action::Run { .. }));
+    let unfinished =
+        ready.plan.nodes.iter().find(|planned| matches!(planned.action, plan::Action::Run { .. }));
     if let Some(unfinished) = unfinished {
         let file = &ready.project.file;
         return Err(Failure::Other(format!(
@@ -67,10 +70,12 @@ pub fn artifact(ready: &Prepared, id: NodeId, port: &str, quiet: bool) -> Result
     }
     let made = done.iter().find(|done| done.name == from.name).and_then(|done| done.outputs.get(output));
     let digest = made.map(|output| output.digest);
-    let digest = digest.ok_or_else(|| Failure::Other(format!("`{}` gave nothing on `{output}`", from.name)))?;
+    let digest =
+        digest.ok_or_else(|| Failure::Other(format!("`{}` gave nothing on `{output}`", from.name)))?;
     let bytes = ready.store.artifact(&digest)?;
-    let bytes = bytes
-        .ok_or_else(|| Failure::Other(format!("the artifact `{}.{output}` is damaged; run again", from.name)))?;
+    let bytes = bytes.ok_or_else(|| {
+        Failure::Other(format!("the artifact `{}.{output}` is damaged; run again", from.name))
+    })?;
     Ok(Artifact { label: None, part: None, from: from.name.clone(), digest, bytes })
 }
 

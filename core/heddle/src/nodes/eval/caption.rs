@@ -5,9 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use heddle_data::{Record, text::Tokenizer};
 use heddle_graph::{
     config::Reader,
-    graph::{
-        Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType,
-    },
+    graph::{Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType},
 };
 use heddle_tensor::Backend;
 use indexmap::IndexMap;
@@ -75,9 +73,15 @@ impl Kind<dyn Node, Models> for Caption {
 
 impl NodeSpec for Eval {
     fn inputs(&self) -> Vec<InPort> {
-        let port = |name, class, place, help| InPort { name, classes: vec![class], arity: Arity::One, place, help };
+        let port =
+            |name, class, place, help| InPort { name, classes: vec![class], arity: Arity::One, place, help };
         vec![
-            port("records", Class::Records, Place::In, "images with references; their column `split` groups the results"),
+            port(
+                "records",
+                Class::Records,
+                Place::In,
+                "images with references; their column `split` groups the results",
+            ),
             port("tokenizer", Class::Tokenizer, Place::In, "tokenizer of prompts and captions"),
             port("weights", Class::Weights, Place::Key, "weights of the graph, from a training stage"),
         ]
@@ -174,7 +178,8 @@ impl Eval {
         for (split, members) in by_split(all, |index, _| captions[index].is_some()) {
             let found: Vec<String> =
                 members.iter().filter_map(|(index, _)| captions[*index].as_deref().map(tokenised)).collect();
-            let references: Vec<Vec<String>> = members.iter().map(|(_, record)| self.references(record)).collect();
+            let references: Vec<Vec<String>> =
+                members.iter().map(|(_, record)| self.references(record)).collect();
             let exact = found.iter().zip(&references).filter(|(found, right)| right.contains(found)).count();
             let different: BTreeSet<&String> = references.iter().filter_map(|texts| texts.first()).collect();
             let scores = cider(&found, &references);

@@ -50,7 +50,8 @@ pub fn cider(candidates: &[String], references: &[Vec<String>]) -> Vec<f64> {
         let candidate = Grams::of(candidate);
         let against = |text: &Grams<'_>| {
             let penalty = (-(candidate.bigrams - text.bigrams).powi(2) / (2.0 * SIGMA * SIGMA)).exp();
-            let orders = (0..ORDERS).map(|n| similarity(&candidate.orders[n], &text.orders[n], |gram| weight(n, gram)));
+            let orders = (0..ORDERS)
+                .map(|n| similarity(&candidate.orders[n], &text.orders[n], |gram| weight(n, gram)));
             penalty * orders.sum::<f64>() / ORDERS as f64
         };
         10.0 * texts.iter().map(against).sum::<f64>() / texts.len().max(1) as f64
@@ -93,12 +94,14 @@ mod tests {
     /// From the COCO caption tools, on the texts of the official InternVL evaluation's fixture.
     #[test]
     fn scores_of_the_coco_tools() {
-        let fixture: serde_json::Value = serde_json::from_str(include_str!("fixtures/captions.json")).unwrap();
+        let fixture: serde_json::Value =
+            serde_json::from_str(include_str!("fixtures/captions.json")).unwrap();
         let texts = |value: &serde_json::Value| serde_json::from_value::<Vec<String>>(value.clone()).unwrap();
         let references: Vec<Vec<String>> =
             fixture["references"].as_array().unwrap().iter().map(texts).collect();
         let scores = cider(&texts(&fixture["candidates"]), &references);
-        let expected: Vec<f64> = serde_json::from_value(fixture["expected"]["CIDEr_per_image"].clone()).unwrap();
+        let expected: Vec<f64> =
+            serde_json::from_value(fixture["expected"]["CIDEr_per_image"].clone()).unwrap();
         for (found, expected) in scores.iter().zip(&expected) {
             assert!((found - expected).abs() < 1e-5, "{scores:?} {expected:?}");
         }

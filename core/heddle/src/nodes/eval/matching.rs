@@ -26,7 +26,8 @@ use crate::{
         data::{Records, column_text},
         precision,
         towers::{
-            Loaded, check_images, check_vocabulary, decode_images, encode_options, no_graph, read_tokenizer, tokens,
+            Loaded, check_images, check_vocabulary, decode_images, encode_options, no_graph, read_tokenizer,
+            tokens,
         },
     },
 };
@@ -67,12 +68,17 @@ impl Kind<dyn Node, Models> for Matching {
         let graph = models.get(r.required_graph("graph", "the model graph that is asked"));
         let logits: String =
             r.field("output", "the graph's output with two scores a pair").or("itm_logits".to_owned());
-        let targets: String = r.field("targets", "the graph's output with the pairs' targets").or("itm_targets".to_owned());
+        let targets: String =
+            r.field("targets", "the graph's output with the pairs' targets").or("itm_targets".to_owned());
         if let Some(graph) = &graph {
-            for (field, name, class) in [("output", &logits, Class::Logits), ("targets", &targets, Class::Targets)] {
+            for (field, name, class) in
+                [("output", &logits, Class::Logits), ("targets", &targets, Class::Targets)]
+            {
                 match graph.output(name) {
                     Some((Source::Node { .. }, ty)) if ty.class == class => {}
-                    Some((_, ty)) => r.error(field, format!("`{name}` gives {ty}, not {}", class.name()), None),
+                    Some((_, ty)) => {
+                        r.error(field, format!("`{name}` gives {ty}, not {}", class.name()), None)
+                    }
                     None => r.error(field, format!("the model graph has no output `{name}`"), None),
                 }
             }
@@ -96,9 +102,15 @@ impl Kind<dyn Node, Models> for Matching {
 
 impl NodeSpec for Eval {
     fn inputs(&self) -> Vec<InPort> {
-        let port = |name, class, place, help| InPort { name, classes: vec![class], arity: Arity::One, place, help };
+        let port =
+            |name, class, place, help| InPort { name, classes: vec![class], arity: Arity::One, place, help };
         vec![
-            port("records", Class::Records, Place::In, "images with texts; their column `split` groups the results"),
+            port(
+                "records",
+                Class::Records,
+                Place::In,
+                "images with texts; their column `split` groups the results",
+            ),
             port("tokenizer", Class::Tokenizer, Place::In, "tokenizer of the texts"),
             port("weights", Class::Weights, Place::Key, "weights of the graph, from a training stage"),
         ]
@@ -195,7 +207,9 @@ impl Eval {
             }
             let base = Measurement::of("matching", "", &split, &self.language, 2);
             let [no, yes] = [0, 1].map(|class| (tally.right[class], tally.asked[class]));
-            for (metric, (right, asked)) in [("accuracy", (no.0 + yes.0, no.1 + yes.1)), ("true", yes), ("false", no)] {
+            for (metric, (right, asked)) in
+                [("accuracy", (no.0 + yes.0, no.1 + yes.1)), ("true", yes), ("false", no)]
+            {
                 let value = 100.0 * right as f64 / asked.max(1) as f64;
                 measurements.push(Measurement { metric: metric.to_owned(), value, n: asked, ..base.clone() });
             }
@@ -213,9 +227,14 @@ impl Eval {
         let other = |place: usize| {
             let mut rng = rng(cx.seed, &[OTHER_STREAM, place as u64]);
             let first = rng.gen_range(0..members.len() as u32) as usize;
-            let found = (0..members.len()).map(|step| (first + step) % members.len()).find(|other| differ(place, *other));
+            let found = (0..members.len())
+                .map(|step| (first + step) % members.len())
+                .find(|other| differ(place, *other));
             found.ok_or_else(|| {
-                NodeError::Other(format!("no other record of its split differs from `{}`", members[place].key))
+                NodeError::Other(format!(
+                    "no other record of its split differs from `{}`",
+                    members[place].key
+                ))
             })
         };
         (0..members.len()).map(other).collect()
@@ -234,7 +253,9 @@ impl Eval {
         let shards = cx.library.shards(&records.manifest)?;
         let (pixels, broken) = decode_images(chunk, &shards, &records.settings.image);
         if let Some((_, reason)) = broken.first() {
-            return Err(NodeError::Other(format!("an image does not decode: {reason}; drop it with `data.decode`")));
+            return Err(NodeError::Other(format!(
+                "an image does not decode: {reason}; drop it with `data.decode`"
+            )));
         }
         let mut inputs: BTreeMap<String, Value<B>> = BTreeMap::new();
         for name in loaded.inputs(Class::Image) {
@@ -247,8 +268,10 @@ impl Eval {
             let text = tokens(tokenizer, if of_other { &other } else { &own }, &options)?;
             inputs.insert(name, Value::Text(text));
         }
-        let wanted: Vec<Source> =
-            [&self.logits, &self.targets].into_iter().filter_map(|name| Some(loaded.model.output(name)?.0)).collect();
+        let wanted: Vec<Source> = [&self.logits, &self.targets]
+            .into_iter()
+            .filter_map(|name| Some(loaded.model.output(name)?.0))
+            .collect();
         let values = loaded.run(&inputs, &wanted)?;
         let [logits, targets] = values.as_slice() else { return Err(no_graph()) };
         let Value::Targets(targets) = targets else { return Err(no_graph()) };

@@ -6,8 +6,9 @@ use heddle_graph::{
     graph::{Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, PortType},
 };
 
+use super::tokens::Tokens;
 use crate::{
-    exec::{NodeError, Outputs, RunContext, output},
+    exec::{NodeError, Outputs, RunContext},
     model::Models,
     nodes::Node,
 };
@@ -15,7 +16,9 @@ use crate::{
 /// The kind.
 pub struct HuggingFace;
 
-struct File;
+struct File {
+    tokens: Tokens,
+}
 
 impl Kind<dyn Node, Models> for HuggingFace {
     fn spec(&self) -> KindSpec {
@@ -31,7 +34,7 @@ impl Kind<dyn Node, Models> for HuggingFace {
 
     fn read(&self, r: &mut Reader<'_>, _: &Models) -> Box<dyn Node> {
         let _ = r.file("file", "the tokenizer.json").required();
-        Box::new(File)
+        Box::new(File { tokens: Tokens::read(r) })
     }
 }
 
@@ -49,6 +52,6 @@ impl Node for File {
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
         let tokenizer = Tokenizer::from_json(&cx.file("file")?).map_err(NodeError::data)?;
         cx.progress.note(format!("{} tokens", tokenizer.vocab_size()));
-        Ok(output("tokenizer", tokenizer.to_json()))
+        self.tokens.give(cx, tokenizer)
     }
 }

@@ -59,7 +59,11 @@ impl<B: Backend> Loaded<B> {
     }
 
     /// Values of some sources.
-    pub fn run(&self, inputs: &BTreeMap<String, Value<B>>, wanted: &[Source]) -> Result<Vec<Value<B>>, NodeError> {
+    pub fn run(
+        &self,
+        inputs: &BTreeMap<String, Value<B>>,
+        wanted: &[Source],
+    ) -> Result<Vec<Value<B>>, NodeError> {
         let (model, parameters) = (&*self.model, &self.parameters);
         let pass = Pass { model, parameters, mode: Mode::Eval, seed: 0, tape: Tape::off() };
         pass.run(inputs, wanted).map_err(|error| NodeError::Other(error.to_string()))

@@ -99,7 +99,11 @@ impl<B: Backend> Tower<B> {
 }
 
 /// A batch of images `[n,3,H,W]`, and the places and reasons of those that do not decode.
-pub fn decode_images(records: &[Record], shards: &Shards, spec: &ImageSpec) -> (HostTensor, Vec<(usize, Skipped)>) {
+pub fn decode_images(
+    records: &[Record],
+    shards: &Shards,
+    spec: &ImageSpec,
+) -> (HostTensor, Vec<(usize, Skipped)>) {
     let limits = DecodeLimits::default();
     let one = |record: &Record| load_image(record, shards, spec, &limits).map(|image| image.tensor(spec));
     let images: Vec<Result<Vec<f32>, Skipped>> = records.par_iter().map(one).collect();

@@ -25,14 +25,21 @@ pub struct Writing {
 /// Reads how a node writes.
 pub fn read_writing(r: &mut Reader<'_>) -> Writing {
     let writing = Writing {
-        beams: r.field("beams", "continuations that are followed together; 1 is greedy").min(1).max(1024).or(1),
+        beams: r
+            .field("beams", "continuations that are followed together; 1 is greedy")
+            .min(1)
+            .max(1024)
+            .or(1),
         length_penalty: r
             .field("length-penalty", "power of the length by which a beam's score is divided")
             .range(-16.0..=16.0)
             .or(1.0),
         temperature: r.field("temperature", "draw tokens, with scores divided by this").positive().optional(),
         top_k: r.field("top-k", "draw among so many of the likeliest tokens").min(1).optional(),
-        top_p: r.field("top-p", "draw among the fewest tokens with this share together").range(0.0..=1.0).optional(),
+        top_p: r
+            .field("top-p", "draw among the fewest tokens with this share together")
+            .range(0.0..=1.0)
+            .optional(),
         min_new: r.field("min-new", "no end before so many tokens").or(0),
         max_new: r.field("max-new", "most tokens, the end among them").min(1).max(1 << 16).or(30),
     };
@@ -47,7 +54,11 @@ pub fn read_writing(r: &mut Reader<'_>) -> Writing {
         }
     }
     if writing.min_new > writing.max_new {
-        r.error("min-new", format!("at least {} tokens and at most {}", writing.min_new, writing.max_new), None);
+        r.error(
+            "min-new",
+            format!("at least {} tokens and at most {}", writing.min_new, writing.max_new),
+            None,
+        );
     }
     writing
 }
