@@ -8,6 +8,15 @@ pub fn column_text(record: &Record, column: &str) -> Option<String> {
     plain(record.column(column)?)
 }
 
+/// All texts of a column: one for a plain value, each of a list.
+pub fn column_texts(record: &Record, column: &str) -> Vec<String> {
+    match record.column(column) {
+        Some(Json::Array(items)) => items.iter().filter_map(plain).collect(),
+        Some(value) => plain(value).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
+
 fn plain(value: &Json) -> Option<String> {
     match value {
         Json::String(text) => Some(text.clone()),

@@ -39,7 +39,7 @@ pub use chance::By;
 pub use class_folders::ClassFolders;
 pub use clip_benchmark::ClipBenchmark;
 pub use coco::Coco;
-pub use columns::column_text;
+pub use columns::{column_text, column_texts};
 pub use concat::Concat;
 pub use decode::Decode;
 pub use deduplicate::Deduplicate;
