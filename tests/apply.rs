@@ -244,6 +244,59 @@ fn internvl_c_gradients() {
     }
 }
 
+/// What the shipped InternVL-G graph reads of the fixture.
+const STAGE_2: &str = "-S params.queries=6 --input caption=io.in.stage2.summarize_input_ids \
+    --input caption.mask=io.in.stage2.summarize_attention_mask --input matching=io.in.stage2.positive_input_ids \
+    --input matching.mask=io.in.stage2.positive_attention_mask --input negative=io.in.stage2.negative_input_ids \
+    --input negative.mask=io.in.stage2.negative_attention_mask --input prompt=io.in.stage2.input_ids \
+    --input prompt.mask=io.in.stage2.attention_mask --input prompt.labels=io.in.stage2.labels";
+
+/// The three losses of stage 2 on one pass of the image, and the gradients of their sum.
+#[test]
+fn internvl_g_stage_2() {
+    let arguments = format!(
+        "{INTERNVL} {STAGE_2} --output itm_logits --output query_embeds --output queries --output itm.loss=itm \
+         --output itc.loss=itc --output itg.loss=itg --grad itm,itc,itg"
+    );
+    let apply = Apply::of_fixture(repository().join("graphs/internvl-g.toml"), "internvl", &arguments);
+    for precision in PRECISIONS {
+        let found = apply.run(precision);
+        let pairs = [
+            ("itm_logits", "stage2.itm_logits"),
+            ("query_embeds", "stage2.query_embeds_itc"),
+            ("queries", "query_hidden"),
+            ("itm", "stage2.loss_itm"),
+            ("itc", "stage2.loss_itc"),
+            ("itg", "stage2.loss_itg"),
+        ];
+        compare(&found, "internvl", pairs.map(|(ours, theirs)| (ours, format!("io.out.{theirs}"))));
+        // Of the frozen parts, too; the fixture has those of stage 2.
+        assert_eq!(compare_gradients(&found, "internvl", "io.grad.stage2.", &[]), 30);
+    }
+}
+
+/// Mode G: both poolings as unit vectors.
+#[test]
+fn internvl_g_features() {
+    let arguments = format!(
+        "{INTERNVL} -S params.queries=6 --input caption=io.in.input_ids --output image_embeds --output image_embeds_c \
+         --output text_embeds"
+    );
+    let apply = Apply::of_fixture(repository().join("graphs/internvl-g.toml"), "internvl", &arguments);
+    for precision in PRECISIONS {
+        let pairs = [
+            ("image_embeds", "image_embeds_g"),
+            ("image_embeds_c", "image_embeds_c"),
+            ("text_embeds", "text_embeds"),
+        ];
+        compare(
+            &apply.run(precision),
+            "internvl",
+            pairs.map(|(ours, theirs)| (ours, format!("io.out.{theirs}"))),
+        );
+    }
+}
+
 /// Numbers in -1..1 that depend on the name alone.
 fn numbers(name: &str, count: usize) -> Vec<f32> {
     let mut state = name

@@ -19,6 +19,8 @@ mod cleaning;
 mod faults;
 /// Data in other tools' forms, in and out: `data show`, `data export`.
 mod formats;
+/// Stages that write: `caption`, matching, inherited weights.
+mod generative;
 /// GGUF files.
 mod gguf;
 /// Writes small GGUF files.

@@ -67,7 +67,7 @@ fn every_kind_is_documented() {
 /// The example of every kind, in a frame that gives it what it names, is a correct file.
 #[test]
 fn every_example_is_correct() {
-    const EXPERIMENT: [(&str, &str); 5] = [
+    const EXPERIMENT: [(&str, &str); 6] = [
         ("pairs", "kind = \"data.webdataset\"\n"),
         ("heldout", "kind = \"data.webdataset\"\nshards = \"embedded:emoji/test-id-*.tar\"\n"),
         ("bpe", "kind = \"text.bpe\"\nin = \"pairs\"\n"),
@@ -75,6 +75,11 @@ fn every_example_is_correct() {
             "stage1",
             "kind = \"train\"\ngraph = \"../graphs/internvl-c.toml\"\nin = { records = \"pairs\", tokenizer = \"bpe\" }\n\
              loss = { itc = 1.0 }\nsteps = 1\n",
+        ),
+        (
+            "stage2",
+            "kind = \"train\"\ngraph = \"../graphs/internvl-g.toml\"\nin = { records = \"pairs\", tokenizer = \"bpe\" }\n\
+             train = [\"qllama\", \"pool2\", \"itm\", \"itc\"]\nloss = { itc = 1.0, itm = 1.0, itg = 1.0 }\nsteps = 1\n",
         ),
         (
             "embed",
@@ -94,10 +99,18 @@ fn every_example_is_correct() {
              tasks = { concept = { class = \"cp\" } }\n",
         ),
     ];
-    const MODEL: [(&str, &str); 3] = [
+    const MODEL: [(&str, &str); 8] = [
         ("vit", "kind = \"model.internvit\"\nin = \"image\"\n"),
         ("pool", "kind = \"model.attention-pool\"\nin = \"vit.tokens\"\n"),
+        ("pool2", "kind = \"model.attention-pool\"\nin = \"vit.tokens\"\n"),
         ("text", "kind = \"model.llama\"\nin = \"caption\"\nprojection = 768\n"),
+        ("decoder", "kind = \"model.llama\"\nin = \"caption\"\nhead = true\n"),
+        ("pairs", "kind = \"model.pairs\"\nin = { vision = \"vit.tokens\", text = \"caption\" }\n"),
+        ("match", "kind = \"model.qllama\"\nin = { vision = \"pairs.vision\", text = \"pairs.text\" }\n"),
+        (
+            "write",
+            "kind = \"model.qllama\"\nin = { vision = \"vit.tokens\", text = \"caption\" }\nmask = \"itg\"\n",
+        ),
     ];
     let dir = Dir::empty();
     dir.done(&["init", "."]);

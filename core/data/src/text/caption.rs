@@ -35,7 +35,13 @@ pub struct CaptionOptions {
     pub keywords: Option<Keywords>,
     /// Captions from label columns.
     pub labels: Option<Labels>,
+    /// So many captions of the record, one after the other, make one text: what a language model learns copying from.
+    /// None: one.
+    pub several: Option<usize>,
 }
+
+/// Between captions that make one text.
+const BETWEEN: &str = "; ";
 
 /// Captions from keywords.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,6 +93,11 @@ impl CaptionOptions {
     /// # Errors
     /// [`CaptionError`] if the record has none of the columns.
     pub fn sample(&self, record: &Record, rng: &mut ChaCha8Rng) -> Result<String, CaptionError> {
+        let captions = (0..self.several.unwrap_or(1)).map(|_| self.one(record, rng));
+        Ok(captions.collect::<Result<Vec<_>, _>>()?.join(BETWEEN))
+    }
+
+    fn one(&self, record: &Record, rng: &mut ChaCha8Rng) -> Result<String, CaptionError> {
         let present: Vec<&String> = self.columns.iter().filter(|c| !names(record, c).is_empty()).collect();
         let Some(column) = present.choose(rng) else {
             return Err(CaptionError { key: record.key.clone(), columns: self.columns.clone() });

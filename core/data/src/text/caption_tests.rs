@@ -32,6 +32,17 @@ fn names_use_every_template_of_every_language() {
 }
 
 #[test]
+fn several_captions_make_one_text() {
+    let options = CaptionOptions { several: Some(3), ..CaptionOptions::names(["en"]) };
+    let single = CaptionOptions::names(["en"]);
+    let text = options.sample(&cat(), &mut rng(1, &[0])).unwrap();
+    let parts: Vec<&str> = text.split("; ").collect();
+    assert_eq!(parts.len(), 3);
+    assert_eq!(parts[0], single.sample(&cat(), &mut rng(1, &[0])).unwrap());
+    assert!(parts.iter().all(|part| part.ends_with("cat")), "{text}");
+}
+
+#[test]
 fn the_emoji_mix_has_the_shares_it_says() {
     let options = CaptionOptions::emoji(["en"]);
     // Keywords never repeat the name.

@@ -26,10 +26,34 @@ pub struct InputDecl {
     pub max_length: Option<usize>,
     /// Text: how many tokens an empty one has, where no tokenizer says it.
     pub blank: Option<usize>,
-    /// Text: whether it is that of another record.
-    pub of_other: bool,
+    /// Text: whose it is.
+    pub of: TextOf,
+    /// Text: the template of dialogues, if it holds them.
+    pub dialogue: Option<Dialogue>,
     /// Where its name is written.
     pub span: Span,
+}
+
+/// Whose a text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextOf {
+    /// The record's own caption.
+    Record,
+    /// The caption of another record.
+    Other,
+    /// What is asked in the record's dialogue: a text for each round.
+    Question,
+}
+
+/// How dialogues become one text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dialogue {
+    /// The template's name.
+    pub template: String,
+    /// What is said before the first question, in place of the template's text.
+    pub system: Option<String>,
+    /// Tokens before and after the context of each name.
+    pub around: IndexMap<String, [u32; 2]>,
 }
 
 /// A name for a port of a model graph: `node` or `node.port`.
@@ -47,7 +71,7 @@ pub(crate) const INPUT_TYPES: [(&str, Class, &str); 6] = [
     (
         "text",
         Class::Text,
-        "token ids [B,T]; `length` is the most tokens, `prefix` goes in front, `of = \"other\"` is the text of another record",
+        "token ids [B,T]; `length` is the most tokens, `prefix` goes in front, `of` says whose text, `template` makes it a dialogue",
     ),
     ("sequence", Class::Sequence, "vectors [B,N,C]; `length` fixes N, `width` fixes C"),
     ("vector", Class::Vector, "vectors [B,C]; `width` fixes C"),
@@ -115,7 +139,8 @@ fn read_input(env: &ReadEnv<'_>, value: &Value, span: Span) -> Option<InputDecl>
 /// The keys that go with a class. Dimensions that are not given stay symbols.
 fn input_of_class(class: Class, reader: &mut Reader<'_>, span: Span) -> InputDecl {
     let batch = Dim::sym("B");
-    let (mut prefix, mut max_length, mut blank, mut of_other) = (None, None, None, false);
+    let (mut prefix, mut max_length, mut blank) = (None, None, None);
+    let (mut of, mut dialogue) = (TextOf::Record, None);
     let ty = match class {
         Class::Image => {
             let [height, width] = size(reader);
@@ -125,16 +150,22 @@ fn input_of_class(class: Class, reader: &mut Reader<'_>, span: Span) -> InputDec
             max_length = reader.field("length", "most tokens of a text").min(1).optional();
             prefix = reader.field("prefix", "goes in front of every text").optional();
             blank = reader.field("blank", "tokens of an empty text, for `heddle apply`").optional();
-            of_other = reader
+            of = reader
                 .choice(
                     "of",
                     "whose text it is",
                     &[
-                        ("record", false, "the record's own"),
-                        ("other", true, "that of another record, drawn at random"),
+                        ("record", TextOf::Record, "the record's own"),
+                        ("other", TextOf::Other, "that of another record, drawn at random"),
+                        (
+                            "question",
+                            TextOf::Question,
+                            "what is asked in the record's dialogue, a text a round",
+                        ),
                     ],
                 )
                 .or("record");
+            dialogue = read_dialogue(reader);
             PortType::new(class, [batch, Dim::sym("T")])
         }
         Class::Sequence => {
@@ -149,7 +180,30 @@ fn input_of_class(class: Class, reader: &mut Reader<'_>, span: Span) -> InputDec
         Class::Targets => PortType::new(class, [batch]),
         _ => PortType::new(class, [batch, dim(reader, "width", "C")]),
     };
-    InputDecl { ty, prefix, max_length, blank, of_other, span }
+    InputDecl { ty, prefix, max_length, blank, of, dialogue, span }
+}
+
+/// `template` with what belongs to it.
+fn read_dialogue(reader: &mut Reader<'_>) -> Option<Dialogue> {
+    let template: Option<String> = reader
+        .field("template", "the text is a dialogue, written like this: `vicuna_v1`, `chatml`, `plain`")
+        .optional();
+    let system = reader
+        .field("system", "what is said before the first question, in place of the template's text")
+        .optional();
+    let around: IndexMap<String, Vec<u32>> =
+        reader.map("around", "tokens before and after the rows of each context: `{ image = [5, 6] }`");
+    let count = around.len();
+    let pair = |(name, ids): (String, Vec<u32>)| <[u32; 2]>::try_from(ids).ok().map(|ids| (name, ids));
+    let around: IndexMap<String, [u32; 2]> = around.into_iter().filter_map(pair).collect();
+    if around.len() < count {
+        reader.error(
+            "around",
+            "one token goes before and one after",
+            Some("for example `{ image = [5, 6] }`"),
+        );
+    }
+    Some(Dialogue { template: template?, system, around })
 }
 
 fn dim(reader: &mut Reader<'_>, name: &'static str, symbol: &str) -> Dim {

@@ -31,7 +31,7 @@ pub use field::{Choice, Field};
 pub use files::{FileField, FilesField, InputFile};
 pub use from_value::{FromValue, Number, Wrong};
 pub(crate) use inputs::INPUT_TYPES;
-pub use inputs::{InputDecl, OutputDecl};
+pub use inputs::{Dialogue, InputDecl, OutputDecl, TextOf};
 pub use load::{document_fields, load, load_model, load_model_partial, load_partial, read_toml};
 pub use model::{GraphId, ModelFile};
 pub use node::ConfigNode;

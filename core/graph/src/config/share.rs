@@ -44,7 +44,7 @@ pub(crate) fn expand(nodes: &mut Value, problems: &mut Problems) {
                 take(table, owner);
             }
             Err(diagnostic) => {
-                problems.absent(diagnostic.at(share.value.span));
+                problems.absent((*diagnostic).at(share.value.span));
                 table.shift_remove(SHARE);
             }
         }
@@ -65,24 +65,24 @@ fn take(table: &mut Table, owner: &Table) {
 }
 
 /// The table of the node that `share` names.
-fn owner<'a>(name: &str, share: &Entry, nodes: &'a Table) -> Result<&'a Table, Diagnostic> {
+fn owner<'a>(name: &str, share: &Entry, nodes: &'a Table) -> Result<&'a Table, Box<Diagnostic>> {
+    let wrong = |message: String| Box::new(Diagnostic::new(message));
     let Some(target) = share.value.as_str() else {
-        return Err(Diagnostic::new(format!("`share` names a node, found {}", share.value.found())));
+        return Err(wrong(format!("`share` names a node, found {}", share.value.found())));
     };
     let Some(entry) = nodes.get(target) else {
         let names = nodes.keys().map(String::as_str).filter(|known| *known != name);
-        return Err(
-            Diagnostic::new(format!("there is no node `{target}`")).help(suggest::help(target, names))
-        );
+        let help = suggest::help(target, names);
+        return Err(Box::new(Diagnostic::new(format!("there is no node `{target}`")).help(help)));
     };
     let table = entry.value.as_table();
     match table.and_then(|table| table.get(SHARE)) {
-        None => table.ok_or_else(|| Diagnostic::new(format!("node `{target}` is no table"))),
-        Some(_) if target == name => Err(Diagnostic::new(format!("`{name}` shares with itself"))),
+        None => table.ok_or_else(|| wrong(format!("node `{target}` is no table"))),
+        Some(_) if target == name => Err(wrong(format!("`{name}` shares with itself"))),
         Some(further) => {
             let further = further.value.as_str().unwrap_or_default();
-            let help = format!("write `share = \"{further}\"`");
-            Err(Diagnostic::new(format!("`{target}` has no parameters of its own to share")).help(help))
+            let message = format!("`{target}` has no parameters of its own to share");
+            Err(Box::new(Diagnostic::new(message).help(format!("write `share = \"{further}\"`"))))
         }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     port::PortType,
 };
 use crate::{
-    config::{GraphId, InputDecl, InputFile},
+    config::{Dialogue, GraphId, InputDecl, InputFile, TextOf},
     source::Span,
 };
 
@@ -250,8 +250,13 @@ impl<N: ?Sized> fmt::Debug for Graph<N> {
 fn canonical_input(input: &InputDecl) -> Json {
     let mut canonical =
         json!({ "type": input.ty.to_string(), "prefix": input.prefix, "max_length": input.max_length });
-    if input.of_other {
-        canonical["of"] = "other".into();
+    match input.of {
+        TextOf::Record => {}
+        TextOf::Other => canonical["of"] = "other".into(),
+        TextOf::Question => canonical["of"] = "question".into(),
+    }
+    if let Some(Dialogue { template, system, around }) = &input.dialogue {
+        canonical["dialogue"] = json!({ "template": template, "system": system, "around": around });
     }
     canonical
 }

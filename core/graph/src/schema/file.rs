@@ -101,7 +101,10 @@ fn input() -> Json {
             "width": count(),
             "prefix": param_or(json!({ "type": "string" })),
             "blank": param_or(json!({ "type": "integer", "minimum": 0 })),
-            "of": param_or(json!({ "enum": ["record", "other"] })),
+            "of": param_or(json!({ "enum": ["record", "other", "question"] })),
+            "template": param_or(json!({ "type": "string" })),
+            "system": param_or(json!({ "type": "string" })),
+            "around": param_or(json!({ "type": "object" })),
         },
         "additionalProperties": false,
     });

@@ -63,7 +63,8 @@ fn gradients_that_flow_nowhere_are_found() {
     assert_eq!(check(&["itc"], &[("vit", "vit"), ("text", "text")]), []);
     assert_eq!(check(&["itc"], &[]), [GradientFault::LossReachesNothing(find("itc"))]);
     assert_eq!(check(&[], &[("vit", "vit")]), [GradientFault::TrainedUnreached("vit")]);
-    assert_eq!(check(&["itc"], &[("vit", "vit"), ("spare", "vit")]), []);
+    // Two nodes may use the same one.
+    assert_eq!(check(&["itc"], &[("vit", "vit"), ("text", "vit")]), []);
 }
 
 #[test]

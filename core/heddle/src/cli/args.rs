@@ -81,6 +81,8 @@ pub enum Command {
     Apply(ApplyOptions),
     /// Write captions for image files with a trained model.
     Caption(CaptionOptions),
+    /// Ask a trained model about an image.
+    Chat(ChatOptions),
     /// Look at the records of a data set or a node, or write them in another form.
     Data(DataOptions),
     /// Write, build, test and measure data plugins.
@@ -287,6 +289,36 @@ pub struct CaptionOptions {
     /// Print JSON lines.
     #[arg(long)]
     pub json: bool,
+    /// If another heddle holds the cache, wait for it.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// `heddle chat`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: heddle chat experiments/three-stages.toml --image scene.png --prompt \"Is there a cat?\"\n\n\
+    Without `--prompt` questions are read line by line. The model and how it answers are those of an `eval.questions` node \
+    of the experiment; its weights come from the cache, so run the experiment first."
+)]
+pub struct ChatOptions {
+    /// The experiment file.
+    pub file: String,
+    /// The image that is asked about.
+    #[arg(long, value_name = "FILE")]
+    pub image: PathBuf,
+    /// A question; several are asked one after the other, in one dialogue.
+    #[arg(long, value_name = "QUESTION")]
+    pub prompt: Vec<String>,
+    /// The `eval.questions` node whose model answers; needed if there are several.
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
+    /// Set a value of the file: `-S nodes.answers.temperature=0.7`, `-S seed=1`.
+    #[arg(short = 'S', long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Threads; answers do not depend on it.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
     /// If another heddle holds the cache, wait for it.
     #[arg(long)]
     pub wait: bool,

@@ -1,15 +1,11 @@
 //! `heddle caption`: captions for image files.
 
-use std::path::Path;
-
-use heddle_data::image::{DecodeLimits, ImageSpec, decode, preprocess};
-use heddle_tensor::HostTensor;
 use serde_json::json;
 
 use super::{
     args::{CaptionOptions, Common},
     exit::{Exit, Failure},
-    finished::{artifact, find_node, sources},
+    finished::{artifact, find_node, read_images, sources},
     home, output,
     prepare::{Asked, Prepared},
 };
@@ -51,22 +47,9 @@ pub fn run(options: &CaptionOptions, common: &Common) -> Result<Exit, Failure> {
         let image = image.display().to_string();
         output::result(&match (options.json, options.images.len()) {
             (true, _) => json!({ "image": image, "caption": caption }).to_string(),
-            (false, 1) => caption,
-            (false, _) => format!("{image}\t{caption}"),
+            (false, 1) => output::printable(&caption),
+            (false, _) => output::printable(&format!("{image}: {caption}")),
         });
     }
     Ok(Exit::Done)
-}
-
-/// Images `[n,3,H,W]` as the model was trained on them.
-fn read_images(files: &[impl AsRef<Path>], spec: &ImageSpec) -> Result<HostTensor, Failure> {
-    let [height, width] = spec.size.map(|side| side as usize);
-    let mut data = Vec::with_capacity(files.len() * 3 * height * width);
-    for file in files.iter().map(AsRef::as_ref) {
-        let bytes = std::fs::read(file).map_err(Failure::io(format!("reading {}", file.display())))?;
-        let image = decode(&bytes, &DecodeLimits::default())
-            .map_err(|error| Failure::Other(format!("{}: {error}", file.display())))?;
-        data.extend(preprocess(&image, spec));
-    }
-    Ok(HostTensor { shape: vec![files.len(), 3, height, width], data })
 }

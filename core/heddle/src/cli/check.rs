@@ -135,12 +135,11 @@ struct Stage {
 
 /// The sizes of a node that trains something.
 fn stage(node: &Node<dyn crate::nodes::Node>) -> Option<Stage> {
-    let (model, trains) = (node.spec.model()?, node.spec.trains()?);
     let (mut trained, mut all) = (0, 0);
-    for parameter in model.parameters() {
+    for parameter in node.spec.model()?.parameters() {
         let len = parameter.spec.len() as u64;
         all += len;
-        trained += if trains(&parameter.name) { len } else { 0 };
+        trained += if node.spec.trains(&parameter.name)? { len } else { 0 };
     }
     Some(Stage { node: node.name.clone(), trained, parameters: all })
 }

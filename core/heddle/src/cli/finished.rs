@@ -1,9 +1,13 @@
 //! Artifacts of a finished run, for commands that use a trained model.
 
+use std::path::Path;
+
+use heddle_data::image::{DecodeLimits, ImageSpec, decode, preprocess};
 use heddle_graph::{
     graph::{Graph, NodeId, Source},
     plan,
 };
+use heddle_tensor::HostTensor;
 
 use super::{
     exit::Failure,
@@ -84,4 +88,17 @@ impl Asked<'_> {
     pub fn finished(nodes: &[String], wait: bool, threads: Option<u16>) -> Asked<'_> {
         Asked { nodes, force: &[], wait, threads: threads.map(usize::from) }
     }
+}
+
+/// Images `[n,3,H,W]` as the model was trained on them.
+pub fn read_images(files: &[impl AsRef<Path>], spec: &ImageSpec) -> Result<HostTensor, Failure> {
+    let [height, width] = spec.size.map(|side| side as usize);
+    let mut data = Vec::with_capacity(files.len() * 3 * height * width);
+    for file in files.iter().map(AsRef::as_ref) {
+        let bytes = std::fs::read(file).map_err(Failure::io(format!("reading {}", file.display())))?;
+        let image = decode(&bytes, &DecodeLimits::default())
+            .map_err(|error| Failure::Other(format!("{}: {error}", file.display())))?;
+        data.extend(preprocess(&image, spec));
+    }
+    Ok(HostTensor { shape: vec![files.len(), 3, height, width], data })
 }

@@ -12,7 +12,13 @@ use super::{
 const FILES: &[(&str, &str)] = &[
     ("experiments/quickstart.toml", include_str!("../../../../experiments/quickstart.toml")),
     ("graphs/internvl-c.toml", include_str!("../../../../graphs/internvl-c.toml")),
+    ("experiments/three-stages.toml", include_str!("../../../../experiments/three-stages.toml")),
     ("graphs/internvl-c-flat.toml", include_str!("../../../../graphs/internvl-c-flat.toml")),
+    ("graphs/internvl-g.toml", include_str!("../../../../graphs/internvl-g.toml")),
+    ("graphs/internvl-chat.toml", include_str!("../../../../graphs/internvl-chat.toml")),
+    ("graphs/internvl-chat-mlp.toml", include_str!("../../../../graphs/internvl-chat-mlp.toml")),
+    ("graphs/dialogue-model.toml", include_str!("../../../../graphs/dialogue-model.toml")),
+    ("graphs/language-model.toml", include_str!("../../../../graphs/language-model.toml")),
 ];
 
 /// Runs the command. Nothing that exists is overwritten.

@@ -4,6 +4,7 @@ mod apply;
 mod args;
 mod cache;
 mod caption;
+mod chat;
 mod check;
 mod data;
 mod deliver;
@@ -50,6 +51,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Schema(options) => schema::run(options),
         Command::Apply(options) => apply::run(options),
         Command::Caption(options) => caption::run(options, common),
+        Command::Chat(options) => chat::run(options, common),
         Command::Data(options) => data::run(options, common),
         Command::Plugin(options) => plugin::run(options),
         Command::Export(options) => export::run(options, common),

@@ -64,6 +64,17 @@ pub fn result(text: &str) {
     let _ = write!(out, "{text}{end}").and_then(|()| out.flush());
 }
 
+/// Writes a part of a result, as it comes.
+pub fn part(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = write!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Invites the user to write a line, on standard error.
+pub fn invite(text: &str) {
+    eprint!("{text}");
+}
+
 /// Text of the data for the terminal: control characters written out, so that no escape reaches it.
 pub fn printable(text: &str) -> String {
     heddle_plugin::printable(text)

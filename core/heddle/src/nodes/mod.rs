@@ -19,14 +19,14 @@ mod towers;
 mod train;
 mod weights;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use heddle_graph::graph::{Class, Inputs, Kind, NodeSpec};
 use heddle_tensor::DynModule;
 
 pub use data::Records;
 pub use eval::Measurement;
-pub use towers::{Captioner, read_tokenizer};
+pub use towers::{Captioner, Loaded, read_tokenizer};
 
 use crate::{
     device::Need,
@@ -76,8 +76,13 @@ pub trait Node: NodeSpec + Send + Sync {
         None
     }
 
-    /// Of its model's parameters those that it trains, by their name within heddle; none if it trains nothing.
-    fn trains(&self) -> Option<Box<dyn Fn(&str) -> bool + '_>> {
+    /// What answers questions about images in it, for `heddle chat`.
+    fn chatter(&self) -> Option<&Captioner> {
+        None
+    }
+
+    /// Whether it trains a parameter of its model, by the name within heddle; none if it is no training stage.
+    fn trains(&self, _parameter: &str) -> Option<bool> {
         None
     }
 
@@ -89,6 +94,11 @@ pub trait Node: NodeSpec + Send + Sync {
 pub trait ModelNode: NodeSpec + Send + Sync {
     /// How its parameters are named in weight files.
     fn published(&self) -> Option<&Published>;
+
+    /// Ids of the tokens for which rows of other sequences stand, by the name of the sequence.
+    fn context_tokens(&self) -> BTreeMap<String, u32> {
+        BTreeMap::new()
+    }
 
     /// The module for the types that arrive; called once types have been checked.
     fn module(&self, inputs: &Inputs) -> Box<dyn DynModule>;
@@ -133,6 +143,7 @@ pub const KINDS: &[&dyn Kind<dyn Node, Models>] = &[
     &eval::Retrieval,
     &eval::Matching,
     &eval::Caption,
+    &eval::Questions,
     &eval::PixelFloor,
     &report::Report,
     &cleaning::Cleaning,

@@ -125,21 +125,16 @@ impl Pairs {
                 (0..batch).map(falsely).chain((0..batch).map(|record| Ok(truly(record)))).collect()
             }
             PairScheme::Hard => {
-                let (texts, images) = odds(cx, batch, alike)?;
-                let mut chosen: Chosen = (0..batch).map(truly).collect();
+                let [texts, images] = odds(cx, batch, alike)?;
                 let mut rng = cx.random("pairs");
-                for text in 0..batch {
-                    chosen.push((
-                        draw(&images[text], &mut rng).ok_or_else(|| no_other(text))?,
-                        Text::Own(text),
-                        false,
-                    ));
-                }
-                for image in 0..batch {
-                    let text = draw(&texts[image], &mut rng).ok_or_else(|| no_other(image))?;
-                    chosen.push((image, Text::Own(text), false));
-                }
-                Ok(chosen)
+                let mut other = |(record, odds): (usize, &Vec<f64>)| {
+                    draw(odds, &mut rng).ok_or_else(|| no_other(record)).map(|other| (record, other))
+                };
+                let images = images.iter().enumerate().map(&mut other).collect::<Result<Vec<_>, _>>()?;
+                let texts = texts.iter().enumerate().map(&mut other).collect::<Result<Vec<_>, _>>()?;
+                let images = images.into_iter().map(|(text, image)| (image, Text::Own(text), false));
+                let texts = texts.into_iter().map(|(image, text)| (image, Text::Own(text), false));
+                Ok((0..batch).map(truly).chain(images).chain(texts).collect())
             }
         }
     }
@@ -153,12 +148,15 @@ fn no_other(record: usize) -> TensorError {
     )
 }
 
+/// For each record how likely each other one is drawn.
+type Odds = Vec<Vec<f64>>;
+
 /// Odds of each text for each image, and of each image for each text; writes the outputs of these names.
 fn odds<B: Backend>(
     cx: &mut Forward<'_, B>,
     batch: usize,
     alike: impl Fn(usize, usize) -> bool,
-) -> Result<(Vec<Vec<f64>>, Vec<Vec<f64>>), TensorError> {
+) -> Result<[Odds; 2], TensorError> {
     let similarity = cx.logits("similarity")?;
     expect_size("similarities of images", batch, similarity.shape().0)?;
     expect_size("similarities of texts", batch, similarity.shape().1)?;
@@ -169,14 +167,14 @@ fn odds<B: Backend>(
             .collect();
         softmax(&scores)
     };
-    let texts: Vec<Vec<f64>> = (0..batch).map(|i| of(i, &|t| values[i * batch + t])).collect();
-    let images: Vec<Vec<f64>> = (0..batch).map(|t| of(t, &|i| values[i * batch + t])).collect();
+    let texts: Odds = (0..batch).map(|i| of(i, &|t| values[i * batch + t])).collect();
+    let images: Odds = (0..batch).map(|t| of(t, &|i| values[i * batch + t])).collect();
     for (port, odds) in [("text_odds", &texts), ("image_odds", &images)] {
         let data = odds.iter().flatten().map(|odds| B::Elem::of(*odds)).collect();
         let odds: Matrix<B> = constant(cx.backend(), data, (batch, batch))?;
         cx.put(port, Value::Logits(odds));
     }
-    Ok((texts, images))
+    Ok([texts, images])
 }
 
 /// All zero where nothing has a chance.

@@ -488,7 +488,7 @@ fn check_language_model<B: Backend>(fixture: &Fixture, backend: &B, parameters: 
     let logits = fixture.tensor("io.in.lm_logits");
     let [batch, len, vocab] = *logits.shape.as_slice() else { panic!("[B, T, V]") };
     let labels = fixture.integers("io.in.lm_labels");
-    let shifted = |row: usize| if (row + 1) % len == 0 { None } else { labels[row + 1] };
+    let shifted = |row: usize| if (row + 1).is_multiple_of(len) { None } else { labels[row + 1] };
     let targets = Value::Targets((0..batch * len).map(shifted).collect());
     let logits = HostTensor { shape: vec![batch * len, vocab], data: logits.data };
     let logits = value(backend, ValueKind::Logits, logits, &tape);

@@ -26,6 +26,14 @@ pub fn read_captions(r: &mut Reader<'_>) -> CaptionOptions {
             language: r.field("language", "the language that they are written in").or("en".to_owned()),
             share: share(r, "share", "share of that language's captions"),
         }),
+        several: r
+            .field(
+                "several",
+                "so many captions of the record make one text; a language model learns copying from it",
+            )
+            .min(1)
+            .max(64)
+            .optional(),
     }
 }
 

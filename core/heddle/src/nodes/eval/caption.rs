@@ -58,7 +58,7 @@ impl Kind<dyn Node, Models> for Caption {
     fn read(&self, r: &mut Reader<'_>, models: &Models) -> Box<dyn Node> {
         let references = read_languages(r);
         Box::new(Eval {
-            captioner: read_captioner(r, models),
+            captioner: read_captioner(r, models, "caption"),
             templates: read_templates(r, &references),
             references,
             batch: r

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use heddle_data::{Record, rng, text::Tokenizer};
 use heddle_graph::{
-    config::Reader,
+    config::{Reader, TextOf},
     graph::{
         Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeId, NodeSpec, OutPort, Place, PortType,
         Source,
@@ -263,7 +263,7 @@ impl Eval {
             inputs.insert(name, pixels);
         }
         for name in loaded.inputs(Class::Text) {
-            let of_other = loaded.model.graph().inputs[&name].of_other;
+            let of_other = loaded.model.graph().inputs[&name].of == TextOf::Other;
             let options = encode_options(&loaded.model, &name, tokenizer);
             let text = tokens(tokenizer, if of_other { &other } else { &own }, &options)?;
             inputs.insert(name, Value::Text(text));

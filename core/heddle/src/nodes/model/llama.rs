@@ -108,6 +108,11 @@ impl ModelNode for Text {
         Some(&self.published)
     }
 
+    fn context_tokens(&self) -> BTreeMap<String, u32> {
+        let context = self.config.context.iter();
+        context.map(|(port, id)| (port.trim_start_matches("context.").to_owned(), *id)).collect()
+    }
+
     fn module(&self, _: &Inputs) -> Box<dyn DynModule> {
         Box::new(self.config.clone())
     }

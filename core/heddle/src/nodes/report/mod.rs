@@ -31,10 +31,10 @@ impl Kind<dyn Node, Models> for Report {
     fn spec(&self) -> KindSpec {
         KindSpec {
             name: "report",
-            version: 2,
+            version: 3,
             summary: "result tables, JSON, CSV and learning curves from metrics",
-            details: "`txt` is what the terminal shows: accuracies with their pixel floor beside them, retrieval, and the \
-                      ends of the training stages. `csv` has a row per measurement, `json` everything, `svg` the \
+            details: "`txt` is what the terminal shows: accuracies with their pixel floor beside them, retrieval, every other \
+                      evaluation, and the ends of the training stages. `csv` has a row per measurement, `json` everything, `svg` the \
                       learning curves. Inputs that measure the same are told apart by their labels: \
                       `in = { metrics = { wide = \"zero_shot_a\", deep = \"zero_shot_b\" } }`.",
             example: "[nodes.report]\nkind = \"report\"\nin = [\"stage1.metrics\", \"zero_shot\", \"floor\"]\n",

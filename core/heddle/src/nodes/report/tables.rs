@@ -33,7 +33,12 @@ pub fn text(
         parts.push(format!("Pixel floor, per cent\n{}", accuracies(&floor, &[])));
     }
     if !retrieval.is_empty() {
-        parts.push(format!("Retrieval, per cent of queries\n{}", recalls(&retrieval)));
+        parts.push(format!("Retrieval, per cent of queries\n{}", by_metric(&retrieval, "pairs")));
+    }
+    let known = ["zero-shot", "pixel-floor", "retrieval"];
+    let others: IndexSet<&str> = measurements.iter().map(|m| m.evaluation.as_str()).collect();
+    for evaluation in others.into_iter().filter(|evaluation| !known.contains(evaluation)) {
+        parts.push(format!("{}\n{}", title_of(evaluation), by_metric(&of(evaluation), "n")));
     }
     parts.extend(notes.iter().map(|note| format!("note: {note}")));
     parts.join("\n\n") + "\n"
@@ -131,10 +136,19 @@ fn accuracies(measurements: &[&Measurement], floor: &[&Measurement]) -> String {
     table.to_string()
 }
 
-/// Rows: split and language. Columns: R@K both ways.
-fn recalls(measurements: &[&Measurement]) -> String {
+/// What stands above the table of an evaluation.
+fn title_of(evaluation: &str) -> &str {
+    match evaluation {
+        "matching" => "Matching of images and texts, per cent",
+        "caption" => "Captions (CIDEr x 100; equal to a reference, per cent)",
+        other => other,
+    }
+}
+
+/// Rows: split and language. Columns: how many there are, then the metrics, such as R@K both ways.
+fn by_metric(measurements: &[&Measurement], count: &str) -> String {
     let metrics: IndexSet<&str> = measurements.iter().map(|m| m.metric.as_str()).collect();
-    let mut header = heading(measurements, &["split", "language", "pairs"]);
+    let mut header = heading(measurements, &["split", "language", count]);
     header.extend(metrics.iter().map(|metric| (*metric).to_owned()));
     let mut rows: IndexMap<(&str, &str, &str), Vec<&Measurement>> = IndexMap::new();
     for m in measurements {

@@ -7,9 +7,13 @@ use heddle_graph::{
     config::Reader,
     graph::{Class, NodeId},
 };
-use heddle_tensor::{Backend, HostTensor, Precision, Tape, Value, generate::generate, value::ValueKind};
+use heddle_tensor::{
+    Backend, HostTensor, Precision, Tape, Tokens, Value,
+    generate::{Watch, generate},
+    value::ValueKind,
+};
 
-use super::{Loaded, Writing, no_graph, prompt_tokens, read_writing};
+use super::{Dialogues, Loaded, Writing, no_graph, prompt_tokens, read_writing};
 use crate::{
     device::Need,
     exec::{Artifact, NodeError},
@@ -30,10 +34,11 @@ pub struct Captioner {
 }
 
 /// Reads `graph`, `output`, `precision` and how it writes.
-pub fn read_captioner(r: &mut Reader<'_>, models: &Models) -> Captioner {
+/// `output` is what the graph's output is called unless the file says otherwise.
+pub fn read_captioner(r: &mut Reader<'_>, models: &Models, output: &str) -> Captioner {
     let graph = models.get(r.required_graph("graph", "the model graph that writes"));
     let output: String =
-        r.field("output", "the graph's output with the scores of a decoder").or("caption".to_owned());
+        r.field("output", "the graph's output with the scores of a decoder").or(output.to_owned());
     if let Some(graph) = &graph {
         check_writer(r, graph, &output);
     }
@@ -87,17 +92,55 @@ impl Captioner {
     ) -> Result<Vec<String>, NodeError> {
         let (graph, node) = self.writer()?;
         let text = graph.text_input(node).ok_or_else(no_graph)?;
-        let mut inputs: BTreeMap<String, Value<B>> = BTreeMap::new();
+        let prompts = vec![String::new(); images.shape[0]];
+        let prompt = prompt_tokens(&graph, text, tokenizer, &prompts)?;
+        self.go_on(loaded, tokenizer, images, vec![(text.to_owned(), prompt)], seed, &mut ())
+    }
+
+    /// An answer for each of a batch of images `[B,3,H,W]` and questions, each in a dialogue of its own.
+    pub fn answer<B: Backend>(
+        &self,
+        loaded: &Loaded<B>,
+        tokenizer: &Tokenizer,
+        images: &HostTensor,
+        questions: &[&str],
+        seed: u64,
+    ) -> Result<Vec<String>, NodeError> {
+        let dialogues = self.dialogues(tokenizer)?;
+        let asked: Vec<_> =
+            questions.iter().map(|question| dialogues.ask(&[], question)).collect::<Result<_, _>>()?;
+        let texts = dialogues.texts(&loaded.model, tokenizer, &asked)?;
+        self.go_on(loaded, tokenizer, images, texts, seed, &mut ())
+    }
+
+    /// How the graph reads dialogues.
+    pub fn dialogues(&self, tokenizer: &Tokenizer) -> Result<Dialogues, NodeError> {
+        let (graph, _) = self.writer()?;
+        let none = || NodeError::Other("the model graph has no text input with a `template`".to_owned());
+        Dialogues::of(&graph, tokenizer)?.ok_or_else(none)
+    }
+
+    /// What follows prompts about images, with everything that the graph reads as text.
+    pub fn go_on<B: Backend>(
+        &self,
+        loaded: &Loaded<B>,
+        tokenizer: &Tokenizer,
+        images: &HostTensor,
+        texts: Vec<(String, Tokens)>,
+        seed: u64,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<String>, NodeError> {
+        let (_, node) = self.writer()?;
+        let mut inputs: BTreeMap<String, Value<B>> =
+            texts.into_iter().map(|(name, tokens)| (name, Value::Text(tokens))).collect();
         for name in loaded.inputs(Class::Image) {
             let value = Value::from_host(loaded.backend(), ValueKind::Image, images.clone(), &Tape::off())?;
             inputs.insert(name, value);
         }
-        let prompts = vec![String::new(); images.shape[0]];
-        inputs.insert(text.to_owned(), Value::Text(prompt_tokens(&graph, text, tokenizer, &prompts)?));
         let (mut decoding, first) = start(&loaded.model, &loaded.parameters, node, &inputs)
             .map_err(|error| NodeError::Other(error.to_string()))?;
         let (search, limits) = (self.writing.search(seed), self.writing.limits(tokenizer));
-        let texts = generate(first, &mut decoding, &search, &limits, &mut ())?;
+        let texts = generate(first, &mut decoding, &search, &limits, watch)?;
         let decoded = |tokens: &[u32]| tokenizer.decode(tokens).map(|text| text.trim().to_owned());
         texts.iter().map(|text| decoded(&text.tokens).map_err(NodeError::data)).collect()
     }

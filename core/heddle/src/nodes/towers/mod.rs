@@ -2,6 +2,7 @@
 
 mod captioner;
 mod check;
+mod dialogues;
 mod loaded;
 mod rows;
 mod text;
@@ -10,6 +11,7 @@ mod writing;
 
 pub use captioner::{Captioner, read_captioner};
 pub use check::{check_images, check_output, check_vocabulary, input_of, needed};
+pub use dialogues::{Dialogues, check_dialogues, is_of_dialogues};
 pub use loaded::Loaded;
 pub use rows::{Features, Rows, features_bytes, features_of, normalise};
 pub use text::{TextSide, encode_options, read_languages, read_tokenizer, text_ports, tokens};

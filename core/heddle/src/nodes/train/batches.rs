@@ -2,7 +2,7 @@
 //!
 //! A batch is a pure function of (seed, step): which records, which augmentation, which text.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
 use heddle_data::{
     image::{Augment, ImageSpec},
@@ -10,7 +10,7 @@ use heddle_data::{
     rng,
     text::{CaptionOptions, EncodeOptions, Tokenizer},
 };
-use heddle_graph::graph::Class;
+use heddle_graph::{config::TextOf, graph::Class};
 use heddle_tensor::{Backend, HostTensor, Tape, TensorError, Tokens, Value, value::ValueKind};
 use rand::Rng;
 
@@ -20,7 +20,7 @@ use crate::{
     model::ModelGraph,
     nodes::{
         data::Records,
-        towers::{encode_options, read_tokenizer, tokens},
+        towers::{Dialogues, encode_options, is_of_dialogues, read_tokenizer, tokens},
     },
 };
 
@@ -61,7 +61,11 @@ pub struct Batches {
 
 impl Batches {
     /// Decodes the images and starts making batches.
-    pub fn start(cx: &RunContext<'_>, model: &ModelGraph, settings: &Settings) -> Result<Self, NodeError> {
+    pub fn start(
+        cx: &RunContext<'_>,
+        model: &Arc<ModelGraph>,
+        settings: &Settings,
+    ) -> Result<Self, NodeError> {
         let records = Records::read(cx.input("records")?)?;
         let shards = cx.library.shards(&records.manifest)?;
         let spec = records.settings.image.clone();
@@ -90,9 +94,14 @@ impl Batches {
         let of_class = |class| {
             inputs.iter().filter(move |(_, input)| input.ty.class == class).map(|(name, _)| name.clone())
         };
-        let texts = of_class(Class::Text).filter_map(|name| {
+        let dialogues = match &tokenizer {
+            Some(tokenizer) => Dialogues::of(model, tokenizer)?,
+            None => None,
+        };
+        let captions = of_class(Class::Text).filter(|name| !is_of_dialogues(model, name));
+        let texts = captions.filter_map(|name| {
             let options = encode_options(model, &name, tokenizer.as_ref()?);
-            let of_other = inputs[&name].of_other;
+            let of_other = inputs[&name].of == TextOf::Other;
             Some(TextInput { name, options, of_other })
         });
         let maker = Maker {
@@ -103,6 +112,8 @@ impl Batches {
             pictures,
             spec,
             augment: settings.augment.clone(),
+            dialogues: dialogues.map(|dialogues| (dialogues, settings.dialogues.clone())),
+            model: model.clone(),
             captions: settings.text.clone(),
             tokenizer,
         };
@@ -137,6 +148,9 @@ struct Maker {
     tokenizer: Option<Tokenizer>,
     image_inputs: Vec<String>,
     text_inputs: Vec<TextInput>,
+    /// With the column that they are in.
+    dialogues: Option<(Dialogues, String)>,
+    model: Arc<ModelGraph>,
 }
 
 /// A text that the graph reads.
@@ -153,10 +167,20 @@ impl Maker {
         let images = self.image_inputs.iter().map(|name| Ok((name.clone(), self.images(step, &rows)?)));
         let texts =
             self.text_inputs.iter().map(|input| Ok((input.name.clone(), self.texts(step, &rows, input)?)));
-        Ok(Batch {
-            images: images.collect::<Result<_, NodeError>>()?,
-            texts: texts.collect::<Result<_, NodeError>>()?,
-        })
+        let images = images.collect::<Result<_, NodeError>>()?;
+        let mut texts = texts.collect::<Result<Vec<_>, NodeError>>()?;
+        texts.extend(self.conversations(&rows)?);
+        Ok(Batch { images, texts })
+    }
+
+    /// The inputs that hold dialogues.
+    fn conversations(&self, rows: &[usize]) -> Result<Vec<(String, Tokens)>, NodeError> {
+        let (Some((dialogues, column)), Some(tokenizer)) = (&self.dialogues, &self.tokenizer) else {
+            return Ok(Vec::new());
+        };
+        let read = |row: &usize| dialogues.read(&self.pictures.record(*row)?, column);
+        let all: Vec<_> = rows.iter().map(read).collect::<Result<_, NodeError>>()?;
+        dialogues.texts(&self.model, tokenizer, &all)
     }
 
     fn images(&self, step: u64, rows: &[usize]) -> Result<HostTensor, NodeError> {

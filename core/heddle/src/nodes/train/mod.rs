@@ -22,7 +22,7 @@ use crate::{
     model::{ModelGraph, Models, Parameter},
     nodes::{
         Node,
-        towers::{check_images, check_vocabulary, no_graph},
+        towers::{check_dialogues, check_images, check_vocabulary, no_graph},
     },
 };
 use patterns::Patterns;
@@ -49,7 +49,8 @@ impl Kind<dyn Node, Models> for Train {
                       norm and takes one AdamW step (decoupled decay; vectors and biases do not decay). A batch is a pure \
                       function of (seed, step), whatever the number of threads. `train` names the parameters that learn \
                       (`node`, `node.prefix` or globs over them); everything else is frozen and costs no gradient. \
-                      Without `weights` the model starts from the seed.",
+                      Without `weights` the model starts from the seed. A text input with a `template` gets the records' dialogues \
+                      (`dialogues`), of which the answers are learnt.",
             example: "[nodes.stage1]\nkind = \"train\"\ngraph = \"../graphs/internvl-c.toml\"\n\
                       in = { records = \"pairs\", tokenizer = \"bpe\" }\nloss = { itc = 1.0 }\n\
                       optimizer = { kind = \"adamw\", lr = 1e-3, betas = [0.9, 0.98], weight-decay = 0.1 }\n\
@@ -61,6 +62,7 @@ impl Kind<dyn Node, Models> for Train {
         let graph = models.get(r.required_graph("graph", "the model graph that is trained"));
         let settings = Settings::read(r);
         if let Some(graph) = &graph {
+            check_dialogues(r, graph);
             check_losses(r, graph, &settings);
         }
         Box::new(Stage { graph, settings })
@@ -215,8 +217,8 @@ impl Node for Stage {
         parameters.iter().map(|parameter| bytes(&parameter.name) * parameter.spec.len() as u64).sum()
     }
 
-    fn trains(&self) -> Option<Box<dyn Fn(&str) -> bool + '_>> {
-        Some(Box::new(|name| self.settings.train.matches(name)))
+    fn trains(&self, parameter: &str) -> Option<bool> {
+        Some(self.settings.train.matches(parameter))
     }
 
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {

@@ -43,6 +43,8 @@ pub struct Settings {
     pub distinct: Option<String>,
     /// Which text goes with an image.
     pub text: CaptionOptions,
+    /// Column with dialogues, for graphs that read them.
+    pub dialogues: String,
     /// Image augmentation.
     pub augment: Option<Augment>,
     /// Bytes of decoded pictures that stay in memory.
@@ -129,6 +131,9 @@ impl Settings {
                 )
                 .optional(),
             text: r.table("text", "which text goes with an image", read_captions),
+            dialogues: r
+                .field("dialogues", "column with dialogues (LLaVA's turns), for graphs that read them")
+                .or("conversations".to_owned()),
             augment: r.optional_table("augment", "random changes to training images", read_augment),
             keep_images: {
                 let mebibytes: u64 = r

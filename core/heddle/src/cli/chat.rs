@@ -1,0 +1,128 @@
+//! `heddle chat`: questions about an image, answered as they are written.
+
+use std::io::{BufRead, IsTerminal};
+
+use heddle_data::text::{Streaming, Tokenizer, dialogue::Round};
+use heddle_tensor::{Backend, HostTensor, generate::Watch};
+
+use super::{
+    args::{ChatOptions, Common},
+    exit::{Exit, Failure},
+    finished::{artifact, find_node, read_images, sources},
+    home, output,
+    prepare::{Asked, Prepared},
+};
+use crate::{
+    device::on_backend,
+    exec::NodeError,
+    nodes::{Captioner, Loaded, Records, read_tokenizer},
+    project,
+};
+
+/// What a chat needs of a run.
+const PORTS: [&str; 3] = ["weights", "tokenizer", "records"];
+
+/// Runs the command.
+pub fn run(options: &ChatOptions, common: &Common) -> Result<Exit, Failure> {
+    let project = project::load(&options.file, &options.set)?;
+    let id = find_node(&project.graph, options.node.as_deref(), "eval.questions", |node| {
+        node.chatter().is_some()
+    })?;
+    let nodes = sources(&project.graph, id, &PORTS);
+    let home = home::of_experiment(common, &options.file);
+    let asked = Asked::finished(&nodes, options.wait, options.threads);
+    let ready = Prepared::new(project, &home, &format!("chat {}", options.file), asked)?;
+    let artifact = |port: &str| artifact(&ready, id, port, true);
+    let (weights, tokenizer, records) = (artifact("weights")?, artifact("tokenizer")?, artifact("records")?);
+    let tokenizer = read_tokenizer(&tokenizer)?;
+    let image = read_images(std::slice::from_ref(&options.image), &Records::read(&records)?.settings.image)?;
+    let graph = &ready.project.graph;
+    let chatter = graph.node(id).spec.chatter();
+    let chatter = chatter.ok_or_else(|| Failure::Other("the node answers no questions".to_owned()))?;
+    let seed = ready.project.experiment.seed;
+    ready.pool.install(|| {
+        let opened = ready.compute.open(chatter.need(1)).map_err(NodeError::from)?;
+        on_backend!(opened, |backend| {
+            let loaded = chatter.load(&weights, backend)?;
+            let chat = Chat { chatter, loaded, tokenizer: &tokenizer, image, seed, rounds: Vec::new() };
+            chat.run(options)
+        })
+    })
+}
+
+/// A dialogue that goes on.
+struct Chat<'a, B: Backend> {
+    chatter: &'a Captioner,
+    loaded: Loaded<B>,
+    tokenizer: &'a Tokenizer,
+    image: HostTensor,
+    seed: u64,
+    rounds: Vec<Round>,
+}
+
+impl<B: Backend> Chat<'_, B> {
+    /// Answers the prompts of the command line, or else the lines of standard input.
+    fn run(mut self, options: &ChatOptions) -> Result<Exit, Failure> {
+        for prompt in &options.prompt {
+            self.answer(prompt)?;
+        }
+        if !options.prompt.is_empty() {
+            return Ok(Exit::Done);
+        }
+        let input = std::io::stdin();
+        let invite = || {
+            if input.is_terminal() {
+                output::invite("> ");
+            }
+        };
+        if input.is_terminal() {
+            output::note("one question a line; an empty line or Ctrl-D ends the chat");
+        }
+        invite();
+        for line in input.lock().lines() {
+            let line = line.map_err(Failure::io("reading the question".to_owned()))?;
+            if line.trim().is_empty() {
+                break;
+            }
+            self.answer(&line)?;
+            invite();
+        }
+        Ok(Exit::Done)
+    }
+
+    fn answer(&mut self, question: &str) -> Result<(), Failure> {
+        let dialogues = self.chatter.dialogues(self.tokenizer)?;
+        let asked = [dialogues.ask(&self.rounds, question)?];
+        let texts = dialogues.texts(&self.loaded.model, self.tokenizer, &asked)?;
+        let mut said = Saying { streaming: Streaming::new(self.tokenizer), text: String::new() };
+        let seed = self.seed.wrapping_add(self.rounds.len() as u64);
+        self.chatter.go_on(&self.loaded, self.tokenizer, &self.image, texts, seed, &mut said)?;
+        let Saying { streaming, mut text } = said;
+        text.extend(say(&text, streaming.finish()));
+        output::part("\n");
+        self.rounds.push(Round::new(question, &text));
+        Ok(())
+    }
+}
+
+/// Prints an answer as its tokens come.
+struct Saying<'a> {
+    streaming: Streaming<'a>,
+    text: String,
+}
+
+/// Prints what comes after a text; gives it back.
+fn say(before: &str, part: Option<String>) -> Option<String> {
+    // A model's first word begins with a space.
+    let part = part.map(|part| if before.is_empty() { part.trim_start().to_owned() } else { part })?;
+    output::part(&output::printable(&part));
+    Some(part)
+}
+
+impl Watch for Saying<'_> {
+    fn token(&mut self, _: usize, token: u32) -> bool {
+        let said = say(&self.text, self.streaming.push(token));
+        self.text.extend(said);
+        false
+    }
+}
