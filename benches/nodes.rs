@@ -207,7 +207,7 @@ fn image<B: Backend>(backend: &B) -> Value<B> {
 
 fn text<B: Backend>(_: &B) -> Value<B> {
     let ids = (0..TEXT.0 * TEXT.1).map(|i| 3 + (i * 48_271 % 1000) as u32).collect();
-    Value::Text(Tokens::new(ids, TEXT.0, TEXT.1).unwrap())
+    Value::Text(Tokens::new(ids, TEXT.0, TEXT.1).expect("as many ids as the sizes say"))
 }
 
 fn forward<B: Backend>(

@@ -62,7 +62,8 @@ fn heddle_step(model: &ModelGraph) -> f64 {
     let mut step = || {
         let host = HostTensor { shape: vec![BATCH, 3, 32, 32], data: pixels.clone() };
         let image = Value::from_host(&backend, ValueKind::Image, host, &Tape::off()).expect("a batch");
-        let text = Value::Text(Tokens::new(Vec::clone(&ids), BATCH, TOKENS).unwrap());
+        let text =
+            Value::Text(Tokens::new(Vec::clone(&ids), BATCH, TOKENS).expect("as many ids as the sizes say"));
         let inputs = BTreeMap::from([("image".to_owned(), image), ("caption".to_owned(), text)]);
         let pass = Pass { model, parameters: &parameters, mode: Mode::Train, seed: 0, tape: Tape::new() };
         let values = pass.run(&inputs, std::slice::from_ref(&loss)).expect("a pass");

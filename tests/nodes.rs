@@ -67,7 +67,7 @@ fn every_kind_is_documented() {
 /// The example of every kind, in a frame that gives it what it names, is a correct file.
 #[test]
 fn every_example_is_correct() {
-    const EXPERIMENT: [(&str, &str); 6] = [
+    const EXPERIMENT: [(&str, &str); 7] = [
         ("pairs", "kind = \"data.webdataset\"\n"),
         ("heldout", "kind = \"data.webdataset\"\nshards = \"embedded:emoji/test-id-*.tar\"\n"),
         ("bpe", "kind = \"text.bpe\"\nin = \"pairs\"\n"),
@@ -80,6 +80,11 @@ fn every_example_is_correct() {
             "stage2",
             "kind = \"train\"\ngraph = \"../graphs/internvl-g.toml\"\nin = { records = \"pairs\", tokenizer = \"bpe\" }\n\
              train = [\"qllama\", \"pool2\", \"itm\", \"itc\"]\nloss = { itc = 1.0, itm = 1.0, itg = 1.0 }\nsteps = 1\n",
+        ),
+        (
+            "stage3",
+            "kind = \"train\"\ngraph = \"../graphs/internvl-chat.toml\"\nin = { records = \"pairs\", tokenizer = \"bpe\" }\n\
+             train = [\"mlp1\", \"mlp2\"]\nloss = { lm = 1.0 }\nsteps = 1\n",
         ),
         (
             "embed",
