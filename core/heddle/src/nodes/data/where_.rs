@@ -122,8 +122,10 @@ impl Node for Holds {
             cx.check_cancelled()?;
             let batch = batch?;
             let ask = |row: usize| self.ask(program, &columns, &batch, row);
-            let answers: Vec<Option<&str>> =
-                (0..batch.num_rows()).into_par_iter().map(ask).collect::<Result<_, NodeError>>()?;
+            let answers: Vec<Result<Option<&str>, NodeError>> =
+                (0..batch.num_rows()).into_par_iter().map(ask).collect();
+            // The first record that has no answer is named, whichever thread met one first.
+            let answers: Vec<Option<&str>> = answers.into_iter().collect::<Result<_, NodeError>>()?;
             sieve.write(&batch, &answers)?;
         }
         sieve.finish()
