@@ -29,7 +29,7 @@ pub struct Vision {
 /// and `text` (token ids `[B, T]`, or `[R, T]` if there are several texts an image); outputs
 ///
 /// * `queries`: the states of the queries after the final norm, `[B, Q, C]`,
-/// * those of a text, as LLaMA has them ([`put_text`]),
+/// * those of a text, as [`Llama`](super::Llama) has them,
 /// * `cache`: what was read; with it as an input the text is one more token each, and there is no image,
 /// * `states.i`: queries and text before layer `i`, `[B, Q + T, C]`; the last after the final norm.
 ///

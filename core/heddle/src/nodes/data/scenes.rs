@@ -160,8 +160,10 @@ impl Compose {
         for start in (0..self.count).step_by(CHUNK) {
             cx.check_cancelled()?;
             let chunk: Vec<u64> = (start..self.count.min(start + CHUNK as u64)).collect();
-            let files: Vec<Pair<Vec<u8>>> =
-                chunk.par_iter().map(|index| studio.files(*index)).collect::<Result<_, NodeError>>()?;
+            let files: Vec<Result<Pair<Vec<u8>>, NodeError>> =
+                chunk.par_iter().map(|index| studio.files(*index)).collect();
+            // The first scene that fails is named, whichever thread met one first.
+            let files: Vec<Pair<Vec<u8>>> = files.into_iter().collect::<Result<_, NodeError>>()?;
             for (index, [picture, mask]) in chunk.into_iter().zip(files) {
                 let from = digest::of(self.key(index).as_bytes());
                 tar.append(&from, PICTURE, &picture)?;

@@ -18,8 +18,19 @@ use crate::{
     parameter::{Init, ParameterSpec},
 };
 
-/// LLaMA. Input `text` (token ids `[B, T]`); outputs as [`put_text`] lists them, and `cache`, what was read. With an
-/// input `cache` the text is one more token each. Padding tokens are attended to by nobody. The defaults are Chinese-Alpaca 7B with InternVL's projection and without a language head.
+/// LLaMA. Input `text` (token ids `[B, T]`); outputs
+///
+/// * `hidden`: the states of the text after the final norm, `[B, T, C]`; rows of padding have no meaning,
+/// * `last`: the state of the last real token, `[B, C]`,
+/// * `eos`: `last` times `text_projection`, or `last` itself without one,
+/// * `next`: scores of the token after the last real one, `[B, V]`,
+/// * `logits`: scores of the token after each, `[B, T, V]`,
+/// * `predictions` and `targets`: the rows of these that predict a token which counts in the loss, `[R, V]`, and those
+///   tokens. Without any such token both have one row, whose target is none,
+/// * `cache`: what was read; with it as an input the text is one more token each,
+/// * `states.i`: the sequences before layer `i`, the last after the final norm.
+///
+/// Padding tokens are attended to by nobody, and row 0 of the embedding, which is padding, gets no gradient. The defaults are Chinese-Alpaca 7B with InternVL's projection and without a language head.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Llama {
     /// The stack.

@@ -23,15 +23,7 @@ pub struct TextOutputs<'a> {
     pub projection: Option<usize>,
 }
 
-/// Writes the outputs that are wanted:
-///
-/// * `hidden`: the states of the text after the final norm, `[B, T, C]`; rows of padding have no meaning,
-/// * `last`: the state of the last real token, `[B, C]`,
-/// * `eos`: `last` times `text_projection`, or `last` itself without one,
-/// * `next`: scores of the token after the last real one, `[B, V]`,
-/// * `logits`: scores of the token after each, `[B, T, V]`,
-/// * `predictions` and `targets`: the rows of these that predict a token which counts in the loss, `[R, V]`, and those
-///   tokens. Without any such token both have one row, whose target is none.
+/// Writes the outputs that are wanted, as [`Llama`](super::Llama) lists them.
 pub fn put_text<B: Backend>(
     cx: &mut Forward<'_, B>,
     outputs: TextOutputs<'_>,
