@@ -10,6 +10,9 @@ use heddle_tensor::{
 use super::text::encode_options;
 use crate::{exec::NodeError, model::ModelGraph};
 
+/// Names of tokens that end a text.
+const ENDS: [&str; 3] = ["</s>", "<|im_end|>", "<|endoftext|>"];
+
 /// Search and limits, as a node sets them.
 #[derive(Debug, Clone)]
 pub struct Writing {
@@ -91,9 +94,10 @@ impl Writing {
         }
     }
 
-    /// Lengths, and the token that ends a text.
+    /// Lengths, and the tokens that end a text: `</s>`, and those of chat templates and of GPT-2's family.
     pub fn limits(&self, tokenizer: &Tokenizer) -> Limits {
-        Limits { min_new: self.min_new, max_new: self.max_new, end: tokenizer.eos().into_iter().collect() }
+        let end = ENDS.into_iter().filter_map(|name| tokenizer.id(name)).collect();
+        Limits { min_new: self.min_new, max_new: self.max_new, end }
     }
 }
 
