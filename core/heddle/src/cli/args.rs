@@ -264,6 +264,22 @@ fn device(text: &str) -> Result<Device, String> {
     Device::named(text).ok_or_else(|| "one of `cpu`, `cuda`, `cuda:N`, `auto`".to_owned())
 }
 
+/// An experiment whose trained model is used.
+#[derive(Debug, Args)]
+pub struct FinishedRun {
+    /// The experiment file.
+    pub file: String,
+    /// Set a value of the file: `-S nodes.captions.beams=5`, `-S seed=1`.
+    #[arg(short = 'S', long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Threads; what is written does not depend on it.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// If another heddle holds the cache, wait for it.
+    #[arg(long)]
+    pub wait: bool,
+}
+
 /// `heddle caption`.
 #[derive(Debug, Args)]
 #[command(
@@ -272,26 +288,17 @@ fn device(text: &str) -> Result<Device, String> {
     the cache, so run the experiment first."
 )]
 pub struct CaptionOptions {
-    /// The experiment file.
-    pub file: String,
+    #[command(flatten)]
+    pub run: FinishedRun,
     /// Image files.
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
     /// The `eval.caption` node whose model writes; needed if there are several.
     #[arg(long, value_name = "NODE")]
     pub node: Option<String>,
-    /// Set a value of the file: `-S nodes.captions.beams=5`, `-S seed=1`.
-    #[arg(short = 'S', long = "set", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-    /// Threads; captions do not depend on it.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    pub threads: Option<u16>,
     /// Print JSON lines.
     #[arg(long)]
     pub json: bool,
-    /// If another heddle holds the cache, wait for it.
-    #[arg(long)]
-    pub wait: bool,
 }
 
 /// `heddle chat`.
@@ -302,8 +309,8 @@ pub struct CaptionOptions {
     of the experiment; its weights come from the cache, so run the experiment first."
 )]
 pub struct ChatOptions {
-    /// The experiment file.
-    pub file: String,
+    #[command(flatten)]
+    pub run: FinishedRun,
     /// The image that is asked about.
     #[arg(long, value_name = "FILE")]
     pub image: PathBuf,
@@ -313,15 +320,6 @@ pub struct ChatOptions {
     /// The `eval.questions` node whose model answers; needed if there are several.
     #[arg(long, value_name = "NODE")]
     pub node: Option<String>,
-    /// Set a value of the file: `-S nodes.answers.temperature=0.7`, `-S seed=1`.
-    #[arg(short = 'S', long = "set", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-    /// Threads; answers do not depend on it.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    pub threads: Option<u16>,
-    /// If another heddle holds the cache, wait for it.
-    #[arg(long)]
-    pub wait: bool,
 }
 
 /// `heddle plugin`.

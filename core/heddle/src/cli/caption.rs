@@ -20,14 +20,14 @@ const PORTS: [&str; 3] = ["weights", "tokenizer", "records"];
 
 /// Runs the command: every image is read before any caption is written.
 pub fn run(options: &CaptionOptions, common: &Common) -> Result<Exit, Failure> {
-    let project = project::load(&options.file, &options.set)?;
+    let project = project::load(&options.run.file, &options.run.set)?;
     let id = find_node(&project.graph, options.node.as_deref(), "eval.caption", |node| {
         node.captioner().is_some()
     })?;
     let nodes = sources(&project.graph, id, &PORTS);
-    let home = home::of_experiment(common, &options.file);
-    let asked = Asked::finished(&nodes, options.wait, options.threads);
-    let ready = Prepared::new(project, &home, &format!("caption {}", options.file), asked)?;
+    let home = home::of_experiment(common, &options.run.file);
+    let asked = Asked::finished(&nodes, options.run.wait, options.run.threads);
+    let ready = Prepared::new(project, &home, &format!("caption {}", options.run.file), asked)?;
     let artifact = |port: &str| artifact(&ready, id, port, true);
     let (weights, tokenizer, records) = (artifact("weights")?, artifact("tokenizer")?, artifact("records")?);
     let tokenizer = read_tokenizer(&tokenizer)?;

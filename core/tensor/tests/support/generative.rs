@@ -281,7 +281,21 @@ pub fn check_stage2<B: Backend>(backend: &B) {
     let pooled = model.pool(1, &model.queries(&seen));
     model.check("io.out.stage2.query_embeds_itc", &pooled);
     let summaries = texts("summarize_", 5);
+    // As the reference does it: image and text in one sequence that keeps them apart.
+    let inputs = vec![("vision", seen.clone()), ("text", Value::Text(summaries.clone()))];
+    let both = model.call(&for_both(&model.qllama, Mix::Separate), "qllama", inputs, &["queries", "eos"]);
+    model.check("io.out.stage2.query_embeds_itc", &model.pool(1, &both["queries"]));
     let text = model.text(summaries.clone());
+    let inputs = vec![("image", model.pool(1, &both["queries"])), ("text", both["eos"].clone())];
+    model.check(
+        "io.out.stage2.loss_itc",
+        &model.call(
+            &Itc::default(),
+            "itc",
+            [inputs, vec![("counts", Value::Text(summaries.clone()))]].concat(),
+            &["loss"],
+        )["loss"],
+    );
     let inputs = vec![("image", pooled), ("text", text), ("counts", Value::Text(summaries))];
     let itc = model.call(&Itc::default(), "itc", inputs, &["loss"]);
     model.check("io.out.stage2.loss_itc", &itc["loss"]);

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use heddle_data::{Record, text::Tokenizer};
 use heddle_graph::{
     config::Reader,
-    graph::{Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType},
+    graph::{Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, PortType},
 };
 use heddle_tensor::Backend;
 use indexmap::IndexMap;
@@ -23,8 +23,8 @@ use crate::{
         Node,
         data::{Records, column_texts, read_templates},
         towers::{
-            Captioner, Loaded, check_images, check_vocabulary, decode_images, read_captioner, read_languages,
-            read_tokenizer,
+            Captioner, Loaded, check_images, check_vocabulary, decode_images, model_ports, read_captioner,
+            read_languages, read_tokenizer,
         },
     },
 };
@@ -73,18 +73,7 @@ impl Kind<dyn Node, Models> for Caption {
 
 impl NodeSpec for Eval {
     fn inputs(&self) -> Vec<InPort> {
-        let port =
-            |name, class, place, help| InPort { name, classes: vec![class], arity: Arity::One, place, help };
-        vec![
-            port(
-                "records",
-                Class::Records,
-                Place::In,
-                "images with references; their column `split` groups the results",
-            ),
-            port("tokenizer", Class::Tokenizer, Place::In, "tokenizer of prompts and captions"),
-            port("weights", Class::Weights, Place::Key, "weights of the graph, from a training stage"),
-        ]
+        model_ports("images with references; their column `split` groups the results")
     }
 
     fn infer(&self, inputs: &Inputs) -> Result<Vec<OutPort>, Mismatch> {

@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use heddle_data::{Record, rng, text::Tokenizer};
 use heddle_graph::{
     config::{Reader, TextOf},
-    graph::{
-        Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeId, NodeSpec, OutPort, Place, PortType,
-        Source,
-    },
+    graph::{Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeId, NodeSpec, OutPort, PortType, Source},
 };
 use heddle_tensor::{Backend, Precision, Tape, Value, value::ValueKind};
 use rand::Rng;
@@ -26,8 +23,8 @@ use crate::{
         data::{Records, column_text},
         precision,
         towers::{
-            Loaded, check_images, check_vocabulary, decode_images, encode_options, no_graph, read_tokenizer,
-            tokens,
+            Loaded, check_images, check_vocabulary, decode_images, encode_options, model_ports, no_graph,
+            read_tokenizer, tokens,
         },
     },
 };
@@ -102,18 +99,7 @@ impl Kind<dyn Node, Models> for Matching {
 
 impl NodeSpec for Eval {
     fn inputs(&self) -> Vec<InPort> {
-        let port =
-            |name, class, place, help| InPort { name, classes: vec![class], arity: Arity::One, place, help };
-        vec![
-            port(
-                "records",
-                Class::Records,
-                Place::In,
-                "images with texts; their column `split` groups the results",
-            ),
-            port("tokenizer", Class::Tokenizer, Place::In, "tokenizer of the texts"),
-            port("weights", Class::Weights, Place::Key, "weights of the graph, from a training stage"),
-        ]
+        model_ports("images with texts; their column `split` groups the results")
     }
 
     fn infer(&self, inputs: &Inputs) -> Result<Vec<OutPort>, Mismatch> {

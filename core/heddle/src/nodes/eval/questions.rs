@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use heddle_data::{Record, text::Tokenizer};
 use heddle_graph::{
     config::Reader,
-    graph::{Arity, Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place, PortType},
+    graph::{Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, PortType},
 };
 use heddle_tensor::Backend;
 use indexmap::IndexMap;
@@ -21,7 +21,7 @@ use crate::{
         Node,
         data::{Records, column_text},
         towers::{
-            Captioner, Loaded, check_dialogues, check_images, check_vocabulary, decode_images,
+            Captioner, Loaded, check_dialogues, check_images, check_vocabulary, decode_images, model_ports,
             read_captioner, read_tokenizer,
         },
     },
@@ -73,13 +73,7 @@ impl Kind<dyn Node, Models> for Questions {
 
 impl NodeSpec for Eval {
     fn inputs(&self) -> Vec<InPort> {
-        let port =
-            |name, class, place, help| InPort { name, classes: vec![class], arity: Arity::One, place, help };
-        vec![
-            port("records", Class::Records, Place::In, "images with questions"),
-            port("tokenizer", Class::Tokenizer, Place::In, "tokenizer of questions and answers"),
-            port("weights", Class::Weights, Place::Key, "weights of the graph, from a training stage"),
-        ]
+        model_ports("images with questions")
     }
 
     fn infer(&self, inputs: &Inputs) -> Result<Vec<OutPort>, Mismatch> {

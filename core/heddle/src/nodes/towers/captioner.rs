@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use heddle_data::text::Tokenizer;
 use heddle_graph::{
     config::Reader,
-    graph::{Class, NodeId},
+    graph::{Arity, Class, InPort, NodeId, Place},
 };
 use heddle_tensor::{
     Backend, HostTensor, Precision, Tape, Tokens, Value,
@@ -55,6 +55,17 @@ fn check_writer(r: &mut Reader<'_>, graph: &ModelGraph, output: &str) {
         let message = format!("the decoder behind `{output}` reads no text input of the graph");
         r.error("output", message, None);
     }
+}
+
+/// The ports of a node that runs a model on images and texts.
+pub fn model_ports(records_help: &'static str) -> Vec<InPort> {
+    let port =
+        |name, class, place, help| InPort { name, classes: vec![class], arity: Arity::One, place, help };
+    vec![
+        port("records", Class::Records, Place::In, records_help),
+        port("tokenizer", Class::Tokenizer, Place::In, "tokenizer of all texts"),
+        port("weights", Class::Weights, Place::Key, "weights of the graph, from a training stage"),
+    ]
 }
 
 impl Captioner {

@@ -9,7 +9,7 @@ mod text;
 mod tower;
 mod writing;
 
-pub use captioner::{Captioner, read_captioner};
+pub use captioner::{Captioner, model_ports, read_captioner};
 pub use check::{check_images, check_output, check_vocabulary, input_of, needed};
 pub use dialogues::{Dialogues, check_dialogues, is_of_dialogues};
 pub use loaded::Loaded;

@@ -369,3 +369,46 @@ fn look<B: Backend>(
     let change = reshape::<_, _, B>(change, (places.len(), width))?;
     reshape::<_, _, B>(scatter_rows(backend, rows, change, places)?, shape)
 }
+
+#[cfg(test)]
+mod tests {
+    use safetensors::SafeTensors;
+
+    use super::*;
+
+    /// Who sees whom in the reference's stage 2: matching, contrastive and generative part, four texts each.
+    #[test]
+    fn masks_of_stage_2() {
+        let bytes = include_bytes!("../../../tests/fixtures/internvl.safetensors");
+        let file = SafeTensors::deserialize(bytes).unwrap();
+        let integers = |name: String| -> Vec<u32> {
+            let data = file.tensor(&name).unwrap().data().as_chunks::<8>().0.to_vec();
+            data.into_iter().map(|bytes| i64::from_le_bytes(bytes) as u32).collect()
+        };
+        let expected = file.tensor("io.out.stage2.attention_allowed").unwrap().data().to_vec();
+        let (batch, queries, text) = (4, 6, 12);
+        let len = queries + text;
+        let of = |part: &str| {
+            let marks = |what: &str| integers(format!("io.in.stage2.{part}{what}"));
+            let mask = Some(marks("attention_mask").iter().map(|mark| *mark == 1).collect());
+            Tokens { mask, ..Tokens::new(marks("input_ids"), batch, text).unwrap() }
+        };
+        // Matching pairs the first half of the images with false texts.
+        let matching = of("negative_").followed_by(&of("positive_")).select(&[0, 1, 6, 7]);
+        let parts = [(matching, Mix::Full), (of("summarize_"), Mix::Separate), (of(""), Mix::Causal)];
+        for (part, (tokens, mix)) in parts.into_iter().enumerate() {
+            let layout = Layout::with_queries(batch, queries, Some(&tokens), mix);
+            let (mask, seen) = (layout.mask(), layout.seen());
+            for record in 0..batch {
+                // Rows of padding do not matter.
+                for row in (0..len).filter(|row| seen[record * len + row]) {
+                    for column in 0..len {
+                        let allowed = mask.allows(record, (row, len), (column, len));
+                        let place = ((part * batch + record) * len + row) * len + column;
+                        assert_eq!(allowed, expected[place] == 1, "{mix:?}: {record}, {row} to {column}");
+                    }
+                }
+            }
+        }
+    }
+}
