@@ -36,6 +36,9 @@
 //! - **The packs are the truth.** A lost index is rebuilt from them; lost values are misses.
 //! - **One process.** The folder is locked; see [`Wait`] and [`CacheError::Held`].
 //!
+//! Features of records are rows of one length under a key each ([`RowSet`]): a chunk of them is two payloads, keys and rows, and one
+//! value that names both.
+//!
 //! This crate must not know what the bytes mean, what a trace or a node is, or how keys are made.
 
 mod append;
@@ -47,6 +50,7 @@ mod lock;
 mod pack;
 mod payload;
 mod recover;
+mod rows;
 mod scan;
 mod sealed;
 mod store;
@@ -59,6 +63,7 @@ pub use error::CacheError;
 pub use heddle_graph::digest::Digest;
 pub use lock::{Holder, Wait};
 pub use payload::Payload;
+pub use rows::RowSet;
 pub use store::Cache;
 pub use usage::Usage;
 pub use values::KeyValue;

@@ -20,6 +20,12 @@ impl Payload {
     pub(crate) fn new(map: Arc<Mmap>, at: Range<usize>) -> Option<Self> {
         map.get(at.clone()).is_some().then_some(Self { map, at })
     }
+
+    /// A part of it; `None` if it ends before that.
+    pub fn part(&self, range: Range<usize>) -> Option<Self> {
+        self.get(range.clone())?;
+        Some(Self { map: self.map.clone(), at: self.at.start + range.start..self.at.start + range.end })
+    }
 }
 
 impl Deref for Payload {

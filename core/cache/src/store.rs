@@ -170,8 +170,17 @@ impl Cache {
 
     /// The keys and values of `space` in the order of keys. Changes made meanwhile may or may not show.
     pub fn entries(&self, space: &str) -> impl Iterator<Item = Result<KeyValue, CacheError>> + use<> {
-        let (cache, space) = (self.clone(), space.to_owned());
-        let mut last: Option<Vec<u8>> = None;
+        self.entries_under(space, &[])
+    }
+
+    /// Those of `space` whose keys are longer than `prefix` and begin with it.
+    pub fn entries_under(
+        &self,
+        space: &str,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<KeyValue, CacheError>> + use<> {
+        let (cache, space, prefix) = (self.clone(), space.to_owned(), prefix.to_owned());
+        let mut last: Option<Vec<u8>> = Some(prefix.clone()).filter(|prefix| !prefix.is_empty());
         let mut failed = false;
         iter::from_fn(move || {
             if failed {
@@ -179,6 +188,7 @@ impl Cache {
             }
             let row = values::next(&cache.0.index, &space, last.as_deref()).transpose()?;
             match &row {
+                Ok((key, _)) if !key.starts_with(&prefix) => return None,
                 Ok((key, _)) => last = Some(key.clone()),
                 Err(_) => failed = true,
             }

@@ -13,9 +13,11 @@ pub(super) fn with_article(name: &str) -> String {
     format!("{} {name}", if vowel { "an" } else { "a" })
 }
 
-/// Where a cell is.
-pub(super) fn place(row: u32, col: u32) -> &'static str {
-    match (row, col) {
+/// Where a cell of a grid is.
+pub(super) fn place(row: u32, col: u32, grid: u32) -> &'static str {
+    // The places of 3 x 3 cells have names: of a smaller grid, those of its corners, or of the centre.
+    let third = |cell: u32| if grid == 1 { 1 } else { cell * 2 / (grid - 1) };
+    match (third(row), third(col)) {
         (0, 0) => "in the top left corner",
         (0, 1) => "at the top",
         (0, _) => "in the top right corner",
@@ -46,9 +48,15 @@ pub(super) fn plain(scene: &Scene, pool: &Pool, language: &str) -> String {
 }
 
 /// Five English captions: names, how many, where, other words, groups.
-pub(super) fn references(scene: &Scene, pool: &Pool, rng: &mut ChaCha8Rng) -> [String; 5] {
+pub(super) fn references(scene: &Scene, pool: &Pool, grid: u32, rng: &mut ChaCha8Rng) -> [String; 5] {
     let names = plain(scene, pool, "en");
-    [counted(scene, &names), related(scene, pool), other_words(scene, pool, rng), grouped(scene, pool), names]
+    [
+        counted(scene, &names),
+        related(scene, pool, grid),
+        other_words(scene, pool, rng),
+        grouped(scene, pool),
+        names,
+    ]
 }
 
 fn counted(scene: &Scene, names: &str) -> String {
@@ -60,11 +68,11 @@ fn counted(scene: &Scene, names: &str) -> String {
 }
 
 /// How the first two things lie to each other, or where the only one is.
-fn related(scene: &Scene, pool: &Pool) -> String {
+fn related(scene: &Scene, pool: &Pool, grid: u32) -> String {
     let name = |object: &Object| with_article(pool.sprite(object.sprite).name());
     match scene.objects.as_slice() {
         [] => "nothing".to_owned(),
-        [only] => format!("{} {}", name(only), place(only.row, only.col)),
+        [only] => format!("{} {}", name(only), place(only.row, only.col, grid)),
         [first, second, rest @ ..] => {
             let relation = if first.row == second.row { "to the left of" } else { "above" };
             let with = if rest.is_empty() { "" } else { " with " };

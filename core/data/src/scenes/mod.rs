@@ -22,7 +22,7 @@ use crate::{record::Caption, rng, text::dialogue::IMAGE};
 
 pub use classes::{UNDECIDED, class_name, class_names, class_of};
 pub use paint::{Painting, paint};
-pub use plan::{CELLS, Object, Scene};
+pub use plan::{MOST_CELLS, Object, Scene};
 pub use pool::{Pool, Sprite};
 pub use questions::{CAPTION_PROMPT, Question, SHORT_ANSWER, Setting, Topic};
 
@@ -59,9 +59,11 @@ pub enum SceneError {
 /// How scenes look and what is asked about them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SceneOptions {
-    /// Side of the pictures in pixels, a multiple of [`CELLS`]; things grow with it.
+    /// Side of the pictures in pixels, a multiple of `grid`; things grow with it.
     pub canvas: u32,
-    /// The fewest and the most things, 9 at the most.
+    /// Rows and columns of cells, [`MOST_CELLS`] at the most; a cell holds one thing at the most.
+    pub grid: u32,
+    /// The fewest and the most things, not more than there are cells.
     pub objects: [u32; 2],
     /// Languages of the captions.
     pub languages: Vec<String>,
@@ -112,7 +114,7 @@ impl Scenes {
     pub fn describe(&self, scene: &Scene) -> Description {
         let mut rng = rng(self.options.seed, &[TEXT_STREAM, self.salt, scene.index]);
         let languages = &self.options.languages;
-        let english = captions::references(scene, &self.pool, &mut rng);
+        let english = captions::references(scene, &self.pool, self.options.grid, &mut rng);
         let mut all = Vec::new();
         if languages.iter().any(|language| language == "en") {
             all.extend(english.iter().map(|text| Caption::new(text, Some("en"))));
@@ -125,7 +127,7 @@ impl Scenes {
             }
             columns.insert(language.clone(), caption.into());
         }
-        let questions = questions::questions(scene, &self.pool, &mut rng);
+        let questions = questions::questions(scene, &self.pool, self.options.grid, &mut rng);
         let mut asked: Vec<&Question> = questions.iter().collect();
         asked.shuffle(&mut rng);
         asked.truncate(self.options.turns);

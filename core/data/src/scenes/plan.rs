@@ -5,13 +5,13 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Pool, SceneOptions};
 
-/// Rows and columns of cells; a cell holds one thing at the most.
-pub const CELLS: u32 = 3;
+/// The most rows and columns of cells: places beyond 3 x 3 have no names.
+pub const MOST_CELLS: u32 = 3;
 
-/// Sizes, and how far things are off their cell's centre, on a canvas of 96.
+/// Sizes, and how far things are off their cell's centre, in cells of 32 pixels.
 const SIZE: [u32; 2] = [24, 38];
 const JITTER: u32 = 3;
-const CANVAS: u32 = 96;
+const CELL: u32 = 32;
 
 /// Share of the things whose class is that of another one.
 const REPEATS: f64 = 0.25;
@@ -59,11 +59,11 @@ impl Scene {
 pub(super) fn plan(index: u64, pool: &Pool, options: &SceneOptions, rng: &mut ChaCha8Rng) -> Scene {
     let [least, most] = options.objects;
     let (counted, classes) = draw_classes(rng.gen_range(least..=most) as usize, pool, rng);
-    let mut cells: Vec<u32> = (0..CELLS * CELLS).collect();
+    let mut cells: Vec<u32> = (0..options.grid * options.grid).collect();
     cells.shuffle(rng);
     let mut placed: Vec<(u32, u8)> = cells.into_iter().zip(classes).collect();
     placed.sort_unstable();
-    let objects = placed.into_iter().map(|(cell, class)| object(cell, class, pool, options.canvas, rng));
+    let objects = placed.into_iter().map(|(cell, class)| object(cell, class, pool, options, rng));
     let objects = objects.collect();
     let mut colour = || [0; 3].map(|_: u8| rng.gen_range(150..=255));
     Scene { index, objects, colours: [colour(), colour()], counted }
@@ -91,13 +91,14 @@ fn draw_classes(objects: usize, pool: &Pool, rng: &mut ChaCha8Rng) -> (u8, Vec<u
     (counted, classes)
 }
 
-fn object(cell: u32, class: u8, pool: &Pool, canvas: u32, rng: &mut ChaCha8Rng) -> Object {
-    let scaled = |pixels: u32| (pixels * canvas + CANVAS / 2) / CANVAS;
+fn object(place: u32, class: u8, pool: &Pool, options: &SceneOptions, rng: &mut ChaCha8Rng) -> Object {
+    let cell = options.canvas / options.grid;
+    let scaled = |pixels: u32| (pixels * cell + CELL / 2) / CELL;
     let size = rng.gen_range(scaled(SIZE[0])..=scaled(SIZE[1])).max(1);
-    let (row, col) = (cell / CELLS, cell % CELLS);
+    let (row, col) = (place / options.grid, place % options.grid);
     let jitter = scaled(JITTER) as i32;
     let mut edge = |place: u32| {
-        let centre = place * (canvas / CELLS) + canvas / CELLS / 2;
+        let centre = place * cell + cell / 2;
         centre as i32 + rng.gen_range(-jitter..=jitter) - (size / 2) as i32
     };
     let corner = [edge(col), edge(row)];

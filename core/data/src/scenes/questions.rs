@@ -70,13 +70,13 @@ impl Question {
 }
 
 /// All questions of a scene.
-pub(super) fn questions(scene: &Scene, pool: &Pool, rng: &mut ChaCha8Rng) -> Vec<Question> {
+pub(super) fn questions(scene: &Scene, pool: &Pool, grid: u32, rng: &mut ChaCha8Rng) -> Vec<Question> {
     let mut all = existence(scene, pool, rng);
     let class = class_name(scene.counted);
     let how_many = format!("How many objects of the class {class} are in the picture?");
     all.push(Question::short(Topic::Count, &how_many, scene.count(scene.counted).to_string()));
     all.extend(scene.objects.choose(rng).map(|object| {
-        let question = format!("What kind of thing is {}?", place(object.row, object.col));
+        let question = format!("What kind of thing is {}?", place(object.row, object.col, grid));
         Question::short(Topic::Place, &question, class_name(object.class))
     }));
     all.extend(relations(scene, pool).into_iter().choose_multiple(rng, RELATIONS));

@@ -12,6 +12,7 @@ use crate::{
 fn options() -> SceneOptions {
     SceneOptions {
         canvas: 96,
+        grid: 3,
         objects: [1, 5],
         languages: ["en", "zh", "ja", "ar", "it"].map(str::to_owned).into(),
         turns: 9,
@@ -114,6 +115,29 @@ fn a_larger_canvas_has_larger_things() {
     assert_eq!(scene.objects.len(), 9);
     assert!(scene.objects.iter().all(|object| (48..=76).contains(&object.size)));
     assert_eq!(painted(&scenes, &scene).picture.dimensions(), (192, 192));
+}
+
+#[test]
+fn a_smaller_grid_names_its_own_places() {
+    let two = scenes(SceneOptions { canvas: 64, grid: 2, objects: [4, 4], ..options() });
+    let scene = two.plan(0);
+    let cells: Vec<(u32, u32)> = scene.objects.iter().map(|object| (object.row, object.col)).collect();
+    assert_eq!(cells, [(0, 0), (0, 1), (1, 0), (1, 1)]);
+    assert!(scene.objects.iter().all(|object| (24..=38).contains(&object.size)));
+    let asked = |scenes: &Scenes, index: u64| {
+        let description = scenes.describe(&scenes.plan(index));
+        let all =
+            questions(&description).iter().map(|one| one["question"].as_str().unwrap().to_owned()).collect();
+        let all: Vec<String> = all;
+        all.into_iter().filter(|question| question.starts_with("What kind")).collect::<Vec<_>>()
+    };
+    let corners = ["top left", "top right", "bottom left", "bottom right"];
+    for question in (0..20).flat_map(|index| asked(&two, index)) {
+        assert!(corners.iter().any(|corner| question.contains(corner)), "{question}");
+    }
+    let one = scenes(SceneOptions { canvas: 32, grid: 1, objects: [1, 1], ..options() });
+    assert!(asked(&one, 0)[0].contains("in the centre"));
+    assert_eq!(painted(&one, &one.plan(0)).picture.dimensions(), (32, 32));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::io::{BufRead, IsTerminal};
 
-use heddle_data::text::{Streaming, Tokenizer, dialogue::Round};
-use heddle_tensor::{Backend, HostTensor, generate::Watch};
+use heddle_data::text::{Tokenizer, dialogue::Round};
+use heddle_tensor::{Backend, HostTensor};
 
 use super::{
     args::{ChatOptions, Common},
@@ -94,35 +94,17 @@ impl<B: Backend> Chat<'_, B> {
         let dialogues = self.chatter.dialogues(self.tokenizer)?;
         let asked = [dialogues.ask(&self.rounds, question)?];
         let texts = dialogues.texts(&self.loaded.model, self.tokenizer, &asked)?;
-        let mut said = Saying { streaming: Streaming::new(self.tokenizer), text: String::new() };
+        let mut begun = false;
+        let mut say = |_: usize, part: &str| {
+            // A model's first word begins with a space.
+            let part = if begun { part } else { part.trim_start() };
+            begun |= !part.is_empty();
+            output::part(&output::printable(part));
+        };
         let seed = self.seed.wrapping_add(self.rounds.len() as u64);
-        self.chatter.go_on(&self.loaded, self.tokenizer, &self.image, texts, seed, &mut said)?;
-        let Saying { streaming, mut text } = said;
-        text.extend(say(&text, streaming.finish()));
+        let said = self.chatter.go_on(&self.loaded, self.tokenizer, &self.image, texts, seed, &mut say)?;
         output::part("\n");
-        self.rounds.push(Round::new(question, &text));
+        self.rounds.extend(said.into_iter().map(|text| Round::new(question, &text)));
         Ok(())
-    }
-}
-
-/// Prints an answer as its tokens come.
-struct Saying<'a> {
-    streaming: Streaming<'a>,
-    text: String,
-}
-
-/// Prints what comes after a text; gives it back.
-fn say(before: &str, part: Option<String>) -> Option<String> {
-    // A model's first word begins with a space.
-    let part = part.map(|part| if before.is_empty() { part.trim_start().to_owned() } else { part })?;
-    output::part(&output::printable(&part));
-    Some(part)
-}
-
-impl Watch for Saying<'_> {
-    fn token(&mut self, _: usize, token: u32) -> bool {
-        let said = say(&self.text, self.streaming.push(token));
-        self.text.extend(said);
-        false
     }
 }

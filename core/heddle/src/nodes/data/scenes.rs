@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io::Cursor};
 use heddle_data::{
     Footer, Part, Record, RowWriter, ShardInfo, Shards, digest,
     image::{DecodeLimits, PNG, decode},
-    scenes::{self, CELLS, Pool, Scene, SceneOptions},
+    scenes::{self, MOST_CELLS, Pool, Scene, SceneOptions},
     sources::MASK,
 };
 use heddle_graph::{
@@ -54,7 +54,7 @@ impl Kind<dyn Node, Models> for Scenes {
             version: 1,
             summary: "scenes of several emoji, with masks, captions, questions and dialogues",
             details: "Records need an image, `subgroup` (of the emoji pack: it decides among 25 classes), and a name in `en` and every \
-                      other language; `cp`, `group` and `keywords.en` are used where they are. Things lie in 3 x 3 cells on a canvas of two \
+                      other language; `cp`, `group` and `keywords.en` are used where they are. Things lie in the cells of a `grid` on a canvas of two \
                       colours; classes are drawn first, so that they are balanced. A scene's picture is a PNG, its mask the part \
                       `mask.png` (class by pixel: 0 background, 255 at soft edges). Captions: five in English (how many, where, other words, groups, \
                       names) and one in each other language, which is also the column of that language. `objects` says what is where, \
@@ -83,17 +83,24 @@ impl Kind<dyn Node, Models> for Scenes {
 }
 
 fn read_options(r: &mut Reader<'_>) -> SceneOptions {
-    let canvas = r
-        .field("canvas", "side of the pictures in pixels; things grow with it")
-        .min(48)
-        .max(3072)
-        .must("a multiple of 3", |side: &u32| side.is_multiple_of(CELLS))
-        .or(96);
-    let objects: Vec<u32> = r.field("objects", "fewest and most things").or(vec![1, 5]);
+    let canvas =
+        r.field("canvas", "side of the pictures in pixels; things grow with it").min(16).max(3072).or(96);
+    let grid = r
+        .field("grid", "rows and columns of cells; the canvas is a multiple of it")
+        .min(1)
+        .max(MOST_CELLS)
+        .or(3);
+    if canvas % grid != 0 {
+        r.error("canvas", format!("{canvas} pixels do not divide into {grid} cells"), None);
+    }
+    let objects: Vec<u32> = r
+        .field("objects", "fewest and most things; at the most one a cell")
+        .or(vec![1, (grid * grid).min(5)]);
     let objects = match objects[..] {
-        [least, most] if 1 <= least && least <= most && most <= CELLS * CELLS => [least, most],
+        [least, most] if 1 <= least && least <= most && most <= grid * grid => [least, most],
         _ => {
-            r.error("objects", "expected two numbers from 1 to 9, the smaller first", None);
+            let expected = format!("expected two numbers from 1 to {}, the smaller first", grid * grid);
+            r.error("objects", expected, None);
             [1, 1]
         }
     };
@@ -102,7 +109,7 @@ fn read_options(r: &mut Reader<'_>) -> SceneOptions {
         .or(["en", "zh", "ja", "ar", "it"].map(str::to_owned).into());
     let turns = r.field("turns", "most rounds of a dialogue").min(1).max(1000).or(8);
     let salt = r.field("salt", "another salt, other scenes").or(String::new());
-    SceneOptions { canvas, objects, languages, turns, seed: 0, salt }
+    SceneOptions { canvas, grid, objects, languages, turns, seed: 0, salt }
 }
 
 impl NodeSpec for Compose {

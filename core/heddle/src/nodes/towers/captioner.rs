@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use heddle_data::text::Tokenizer;
+use heddle_data::text::{Tokenizer, Until};
 use heddle_graph::{
     config::Reader,
     graph::{Arity, Class, InPort, NodeId, Place},
@@ -105,7 +105,7 @@ impl Captioner {
         let text = graph.text_input(node).ok_or_else(no_graph)?;
         let prompts = vec![String::new(); images.shape[0]];
         let prompt = prompt_tokens(&graph, text, tokenizer, &prompts)?;
-        self.go_on(loaded, tokenizer, images, vec![(text.to_owned(), prompt)], seed, &mut ())
+        self.go_on(loaded, tokenizer, images, vec![(text.to_owned(), prompt)], seed, &mut |_, _| ())
     }
 
     /// An answer for each of a batch of images `[B,3,H,W]` and questions, each in a dialogue of its own.
@@ -121,7 +121,7 @@ impl Captioner {
         let asked: Vec<_> =
             questions.iter().map(|question| dialogues.ask(&[], question)).collect::<Result<_, _>>()?;
         let texts = dialogues.texts(&loaded.model, tokenizer, &asked)?;
-        self.go_on(loaded, tokenizer, images, texts, seed, &mut ())
+        self.go_on(loaded, tokenizer, images, texts, seed, &mut |_, _| ())
     }
 
     /// How the graph reads dialogues.
@@ -131,7 +131,8 @@ impl Captioner {
         Dialogues::of(&graph, tokenizer)?.ok_or_else(none)
     }
 
-    /// What follows prompts about images, with everything that the graph reads as text.
+    /// What follows prompts about images, with everything that the graph reads as text. `tell` hears the record and each part
+    /// of its text as soon as it is certain.
     pub fn go_on<B: Backend>(
         &self,
         loaded: &Loaded<B>,
@@ -139,7 +140,7 @@ impl Captioner {
         images: &HostTensor,
         texts: Vec<(String, Tokens)>,
         seed: u64,
-        watch: &mut dyn Watch,
+        tell: &mut dyn FnMut(usize, &str),
     ) -> Result<Vec<String>, NodeError> {
         let (_, node) = self.writer()?;
         let mut inputs: BTreeMap<String, Value<B>> =
@@ -151,8 +152,37 @@ impl Captioner {
         let (mut decoding, first) = start(&loaded.model, &loaded.parameters, node, &inputs)
             .map_err(|error| NodeError::Other(error.to_string()))?;
         let (search, limits) = (self.writing.search(seed), self.writing.limits(tokenizer));
-        let texts = generate(first, &mut decoding, &search, &limits, watch)?;
-        let decoded = |tokens: &[u32]| tokenizer.decode(tokens).map(|text| text.trim().to_owned());
-        texts.iter().map(|text| decoded(&text.tokens).map_err(NodeError::data)).collect()
+        let until = || (Until::new(tokenizer, self.writing.stop()), String::new());
+        let mut telling = Telling { texts: first.iter().map(|_| until()).collect(), tell };
+        generate(first, &mut decoding, &search, &limits, &mut telling)?;
+        Ok(telling.finish())
+    }
+}
+
+/// Texts while they are written.
+struct Telling<'a, 't> {
+    texts: Vec<(Until<'t>, String)>,
+    tell: &'a mut dyn FnMut(usize, &str),
+}
+
+impl Watch for Telling<'_, '_> {
+    fn token(&mut self, record: usize, token: u32) -> bool {
+        let Some((until, text)) = self.texts.get_mut(record) else { return false };
+        let part = until.push(token);
+        (self.tell)(record, &part);
+        text.push_str(&part);
+        until.has_ended()
+    }
+}
+
+impl Telling<'_, '_> {
+    fn finish(self) -> Vec<String> {
+        let Self { texts, tell } = self;
+        let finish = |(record, (until, text)): (usize, (Until<'_>, String))| {
+            let rest = until.finish();
+            tell(record, &rest);
+            (text + &rest).trim().to_owned()
+        };
+        texts.into_iter().enumerate().map(finish).collect()
     }
 }

@@ -23,6 +23,7 @@ pub struct Writing {
     top_p: Option<f64>,
     min_new: usize,
     max_new: usize,
+    stop: Vec<String>,
 }
 
 /// Reads how a node writes.
@@ -45,7 +46,11 @@ pub fn read_writing(r: &mut Reader<'_>) -> Writing {
             .optional(),
         min_new: r.field("min-new", "no end before so many tokens").or(0),
         max_new: r.field("max-new", "most tokens, the end among them").min(1).max(1 << 16).or(30),
+        stop: r.field("stop", "strings that end a text, and are not part of it").or(Vec::new()),
     };
+    if writing.stop.iter().any(String::is_empty) {
+        r.error("stop", "an empty string ends nothing", None);
+    }
     if writing.temperature.is_some() && writing.beams > 1 {
         r.error("beams", "beam search draws no tokens", Some("leave `temperature` out, or `beams`"));
     }
@@ -67,15 +72,9 @@ pub fn read_writing(r: &mut Reader<'_>) -> Writing {
 }
 
 impl Writing {
-    /// The likeliest text, or a few beams of them.
-    pub fn of_beams(beams: usize, [min_new, max_new]: [usize; 2]) -> Self {
-        Self { beams, length_penalty: 1.0, temperature: None, top_k: None, top_p: None, min_new, max_new }
-    }
-
-    /// Draws tokens.
-    #[must_use]
-    pub fn drawn(self, temperature: f64, top_k: Option<usize>, top_p: Option<f64>) -> Self {
-        Self { temperature: Some(temperature), top_k, top_p, ..self }
+    /// Strings that end a text.
+    pub fn stop(&self) -> &[String] {
+        &self.stop
     }
 
     /// Whether tokens are drawn.
