@@ -19,6 +19,8 @@ mod cleaning;
 mod faults;
 /// Data in other tools' forms, in and out: `data show`, `data export`.
 mod formats;
+/// Frozen parts of stages: what runs once for each record.
+mod frozen;
 /// Stages that write: `caption`, matching, inherited weights.
 mod generative;
 /// GGUF files.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use heddle_graph::config::Device;
-use heddle_tensor::{Cpu, Precision, TensorError};
+use heddle_tensor::{Cpu, HostTensor, Precision, TensorError};
 
 /// Where tensors live and what computes on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +89,16 @@ impl Compute {
             Self::Cuda(_) if need.learns => "cuda 1".to_owned(),
             Self::Cuda(_) => format!("cuda 1, batches of {}", need.batch),
         }
+    }
+
+    /// Images of a pass as this device takes them: a GPU's bits depend on how many there are, so that the last few are filled up.
+    pub fn whole_batch(self, mut images: HostTensor, batch: usize) -> HostTensor {
+        if let (Self::Cuda(_), Some(count)) = (self, images.shape.first_mut().filter(|count| **count < batch))
+        {
+            *count = batch;
+            images.data.resize(images.shape.iter().product(), 0.0);
+        }
+        images
     }
 
     /// Opens the device.

@@ -50,7 +50,7 @@ pub use backend::{Backend, Cpu, CpuF64};
 pub use element::Element;
 pub use error::TensorError;
 pub use mask::Mask;
-pub use module::{DynModule, Forward, InputSize, Mode, Module};
+pub use module::{DynModule, Forward, InputSize, Mode, Module, PerRecord, Resume};
 pub use optim::{AdamW, Ema, ParamGrads, Schedule, backward, backward_with, weighted_sum};
 pub use parameter::{Init, ParameterSpec, Parameters, Scope};
 pub use precision::Precision;

@@ -51,6 +51,29 @@ pub enum InputSize {
     Vector,
 }
 
+/// What a module does to single records in training: whether its values of a record may be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PerRecord {
+    /// A record's outputs depend on its inputs and the parameters alone.
+    Fixed,
+    /// Random numbers are drawn.
+    Draws,
+    /// They depend on the other records of the batch.
+    Mixes,
+}
+
+/// An output at which a pass can begin: given it as an input of this name, a module needs no other input and computes only what
+/// follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// The port.
+    pub port: String,
+    /// Other names of the same output.
+    pub aliases: Vec<String>,
+    /// Beginnings of the names of the parameters that it depends on.
+    pub before: Vec<String>,
+}
+
 /// A node of a model graph.
 pub trait Module: Send + Sync {
     /// The parameters, under their published local names.
@@ -59,6 +82,16 @@ pub trait Module: Send + Sync {
     /// Multiply-adds of the forward pass of one record, down to the last output. 0 for an input size of
     /// another kind than the module takes.
     fn macs(&self, input: InputSize) -> u64;
+
+    /// What it does to single records in training.
+    fn per_record(&self) -> PerRecord {
+        PerRecord::Fixed
+    }
+
+    /// The outputs at which a pass can begin, the deepest last.
+    fn resumes(&self) -> Vec<Resume> {
+        Vec::new()
+    }
 
     /// Reads inputs from `cx` and writes the outputs wanted.
     ///
@@ -73,6 +106,10 @@ pub trait DynModule: Send + Sync {
     fn parameters(&self) -> Vec<ParameterSpec>;
     /// See [`Module::macs`].
     fn macs(&self, input: InputSize) -> u64;
+    /// See [`Module::per_record`].
+    fn per_record(&self) -> PerRecord;
+    /// See [`Module::resumes`].
+    fn resumes(&self) -> Vec<Resume>;
     /// [`Module::forward`] on [`Cpu`].
     ///
     /// # Errors
@@ -101,6 +138,12 @@ macro_rules! dyn_modules {
             }
             fn macs(&self, input: $crate::InputSize) -> u64 {
                 $crate::Module::macs(self, input)
+            }
+            fn per_record(&self) -> $crate::PerRecord {
+                $crate::Module::per_record(self)
+            }
+            fn resumes(&self) -> Vec<$crate::Resume> {
+                $crate::Module::resumes(self)
             }
             fn forward_cpu(&self, cx: &mut $crate::Forward<'_, $crate::Cpu>) -> Result<(), $crate::TensorError> {
                 $crate::Module::forward(self, cx)

@@ -29,6 +29,18 @@ pub enum PicturesError {
     Changed(Skipped),
 }
 
+/// How pictures are loaded.
+pub struct PicturesOptions<'a> {
+    /// How many records may have no image that can be read.
+    pub max_bad: usize,
+    /// Bytes of pictures that are kept.
+    pub memory: u64,
+    /// Records whose picture is known to decode: it is not looked at before it is asked for.
+    pub is_known: &'a (dyn Fn(&Record) -> bool + Sync),
+    /// Whether to go on; asked now and then.
+    pub going: &'a dyn Fn() -> bool,
+}
+
 /// Pictures and columns by place.
 pub struct Pictures {
     manifest: Manifest,
@@ -42,35 +54,36 @@ pub struct Pictures {
 }
 
 impl Pictures {
-    /// Decodes every picture once. Of those, as many are kept as fit into `memory` bytes, from the front.
+    /// Decodes every picture once, but for those that are known. Of them, as many are kept as fit into memory, from the front.
     ///
     /// # Errors
-    /// [`PicturesError::TooManyBad`] if more than `max_bad` records have no image that can be read.
+    /// [`PicturesError::TooManyBad`] if more records than are allowed have no image that can be read.
     pub fn load(
         manifest: Manifest,
         shards: Shards,
         spec: ImageSpec,
-        max_bad: usize,
-        memory: u64,
-        progress: &mut dyn FnMut(usize) -> bool,
+        options: &PicturesOptions<'_>,
     ) -> Result<Self, PicturesError> {
         let limits = DecodeLimits::default();
-        let bad = BadRecords::new(max_bad);
+        let bad = BadRecords::new(options.max_bad);
         let (mut kept, mut images, mut used) = (Vec::new(), Vec::new(), 0_u64);
         let mut index = 0_u32;
         for batch in manifest.batches() {
-            if !progress(index as usize) {
+            if !(options.going)() {
                 break;
             }
             let records = manifest.records_of(&batch?)?;
-            let loaded: Vec<Result<Prepared, Skipped>> =
-                records.par_iter().map(|record| load_image(record, &shards, &spec, &limits)).collect();
+            let load = |record: &Record| match (options.is_known)(record) {
+                true => Ok(None),
+                false => load_image(record, &shards, &spec, &limits).map(Some),
+            };
+            let loaded: Vec<Result<Option<Prepared>, Skipped>> = records.par_iter().map(load).collect();
             for image in loaded {
                 match image {
                     Ok(image) => {
-                        used = used.saturating_add(image.byte_len() as u64);
+                        used += image.as_ref().map_or(0, |image| image.byte_len() as u64);
                         kept.push(index);
-                        images.push((used <= memory).then_some(image));
+                        images.push(image.filter(|_| used <= options.memory));
                     }
                     Err(skipped) => bad.report(skipped)?,
                 }
@@ -178,7 +191,8 @@ mod tests {
     fn load(memory: u64, max_bad: usize) -> Result<Pictures, PicturesError> {
         let (manifest, shards) = data(6, 2);
         let spec = ImageSpec { size: [4, 4], ..ImageSpec::default() };
-        Pictures::load(manifest, shards, spec, max_bad, memory, &mut |_| true)
+        let options = PicturesOptions { max_bad, memory, is_known: &|_| false, going: &|| true };
+        Pictures::load(manifest, shards, spec, &options)
     }
 
     #[test]

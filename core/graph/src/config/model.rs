@@ -9,6 +9,7 @@ use super::{
     document::{Document, MODEL_KEYS, check_top_level, top_table},
     include::Includer,
     inputs::{InputDecl, OutputDecl, read_inputs, read_outputs},
+    keep,
     merge::merge,
     node::{ConfigNode, read_nodes},
     overrides::{self, Override},
@@ -148,6 +149,7 @@ impl ModelText {
         }
         let (mut nodes, mut broken) = read_nodes(self.root.get("nodes").map(|entry| &entry.value), problems);
         nodes.values_mut().for_each(share::mark);
+        nodes.values_mut().for_each(|node| keep::mark(node, problems));
         let outputs = read_outputs(&self.root, problems);
         let env = ReadEnv::new(loader, sources, std::mem::take(problems));
         let inputs = self.root.get("inputs").map(|entry| read_inputs(&env, &entry.value, &mut broken));

@@ -3,6 +3,7 @@
 use indexmap::IndexMap;
 
 use super::{
+    keep::Keep,
     model::GraphId,
     value::{Table, Value},
 };
@@ -24,6 +25,8 @@ pub struct ConfigNode {
     pub graph: Option<GraphId>,
     /// The node of the same model graph whose parameters it uses.
     pub share: Option<String>,
+    /// Whether values of this node of a model graph are kept, if it says so.
+    pub keep: Option<Keep>,
     /// Where its name is written.
     pub span: Span,
 }
@@ -76,7 +79,15 @@ fn read_node(name: &str, span: Span, value: &Value, problems: &mut Problems) -> 
         return None;
     };
     let kind = (text.to_owned(), kind.value.span);
-    Some(ConfigNode { name: name.to_owned(), kind, table: table.clone(), graph: None, share: None, span })
+    Some(ConfigNode {
+        name: name.to_owned(),
+        kind,
+        table: table.clone(),
+        graph: None,
+        share: None,
+        keep: None,
+        span,
+    })
 }
 
 /// Whether a text can be the name of a node, an input or an output: no dots, no slashes.

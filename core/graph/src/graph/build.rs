@@ -73,6 +73,7 @@ pub fn build<N: NodeSpec + ?Sized, C: ?Sized>(
                 files: reading.files,
                 graph: config.graph,
                 share: config.share.clone(),
+                keep: config.keep.unwrap_or_default(),
                 edges,
                 outputs,
                 span: config.span,
@@ -124,7 +125,8 @@ fn read<'a, N: NodeSpec + ?Sized, C: ?Sized>(
     let ports = spec.inputs();
     let keys = ports.iter().filter(|port| port.place == Place::Key).map(|port| port.name);
     let share = config.share.as_ref().map(|_| "share");
-    let known: Vec<&str> = ["kind", "in"].into_iter().chain(share).chain(keys).collect();
+    let cache = config.keep.map(|_| "cache");
+    let known: Vec<&str> = ["kind", "in"].into_iter().chain(share).chain(cache).chain(keys).collect();
     let reading = reader.finish(&known);
     let kind = kind.spec();
     let mut problems = env.problems.borrow_mut();

@@ -14,7 +14,7 @@ use super::{
     port::PortType,
 };
 use crate::{
-    config::{Dialogue, GraphId, InputDecl, InputFile, TextOf},
+    config::{Dialogue, GraphId, InputDecl, InputFile, Keep, TextOf},
     source::Span,
 };
 
@@ -84,6 +84,8 @@ pub struct Node<N: ?Sized> {
     pub graph: Option<GraphId>,
     /// The node of the same model graph whose parameters it uses, if it has none of its own.
     pub share: Option<String>,
+    /// Whether its values are kept where it is a frozen node of a model graph.
+    pub keep: Keep,
     /// The connections, by port in the order of [`super::NodeSpec::inputs`]; unconnected ports are not there.
     pub edges: IndexMap<&'static str, Vec<Edge>>,
     /// What it gives, the default port first.

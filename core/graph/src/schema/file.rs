@@ -7,7 +7,7 @@ use super::{
     field,
 };
 use crate::{
-    config::{EXPERIMENT_KEYS, INPUT_TYPES, MODEL_KEYS, RunSettings, SCHEMA, document_fields},
+    config::{EXPERIMENT_KEYS, INPUT_TYPES, Keep, MODEL_KEYS, RunSettings, SCHEMA, document_fields},
     graph::{InPort, Kind, NodeSpec, Place},
 };
 
@@ -18,26 +18,34 @@ const NAME: &str = "^[A-Za-z_][A-Za-z0-9_-]*$";
 
 /// The schema of an experiment with these kinds of nodes.
 pub fn experiment<N: NodeSpec + ?Sized, C: ?Sized>(kinds: &[&dyn Kind<N, C>], context: &C) -> Json {
-    file("heddle experiment", &EXPERIMENT_KEYS, &docs(kinds, context))
+    file("heddle experiment", &EXPERIMENT_KEYS, &docs(kinds, context), &Map::new())
 }
 
 /// The schema of a model graph with these kinds of nodes.
 pub fn model_graph<N: NodeSpec + ?Sized, C: ?Sized>(kinds: &[&dyn Kind<N, C>], context: &C) -> Json {
-    file("heddle model graph", &MODEL_KEYS, &docs(kinds, context))
+    let words: Vec<&str> = Keep::WORDS.iter().map(|(word, _)| *word).collect();
+    let mut common = Map::new();
+    let share = "another node, of which this is another call with the same parameters";
+    common.insert("share".to_owned(), json!({ "description": share, "type": "string" }));
+    let mut cache = param_or(json!({ "enum": words }));
+    cache["description"] = "whether its values are kept, one for each record, where it is frozen".into();
+    common.insert("cache".to_owned(), cache);
+    file("heddle model graph", &MODEL_KEYS, &docs(kinds, context), &common)
 }
 
 fn docs<N: NodeSpec + ?Sized, C: ?Sized>(kinds: &[&dyn Kind<N, C>], context: &C) -> Vec<KindDoc> {
     kinds.iter().map(|kind| describe(*kind, context)).collect()
 }
 
-fn file(title: &str, keys: &[&str], kinds: &[KindDoc]) -> Json {
+/// `common`: what nodes of every kind may have.
+fn file(title: &str, keys: &[&str], kinds: &[KindDoc], common: &Map<String, Json>) -> Json {
     let properties: Map<String, Json> = keys.iter().map(|key| ((*key).to_owned(), top_level(key))).collect();
     let mut definitions = Map::new();
     definitions.insert("param".to_owned(), param());
     definitions.insert("graph".to_owned(), graph());
     definitions.insert("link".to_owned(), link());
     definitions.insert("node".to_owned(), node(kinds));
-    definitions.extend(kinds.iter().map(|kind| (definition(kind), of_kind(kind))));
+    definitions.extend(kinds.iter().map(|kind| (definition(kind), of_kind(kind, common))));
     json!({
         "$schema": DRAFT,
         "title": title,
@@ -157,9 +165,9 @@ fn definition(kind: &KindDoc) -> String {
     format!("kind.{}", kind.spec.name)
 }
 
-/// A node of one kind: `kind`, its links, its parameters, nothing else.
-fn of_kind(kind: &KindDoc) -> Json {
-    let mut properties = Map::new();
+/// A node of one kind: `kind`, its links, its parameters, what is common to all, nothing else.
+fn of_kind(kind: &KindDoc, common: &Map<String, Json>) -> Json {
+    let mut properties = common.clone();
     properties.insert("kind".to_owned(), json!({ "const": kind.spec.name }));
     let mut required = vec!["kind"];
     let inner: Vec<&InPort> = kind.inputs.iter().filter(|port| port.place == Place::In).collect();

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use heddle_cache::{CacheError, Payload, PayloadWriter};
@@ -11,7 +14,7 @@ use heddle_graph::{digest::Digest, plan::FileKey};
 use indexmap::IndexMap;
 use tokio_util::sync::CancellationToken;
 
-use super::{event::Progress, library::Library, store::Store};
+use super::{event::Progress, library::Library, record::RowCount, store::Store};
 use crate::device::{Compute, DeviceError};
 
 /// One input artifact, as an edge brings it.
@@ -73,12 +76,24 @@ pub struct RunContext<'a> {
     pub cancel: CancellationToken,
     /// See [`RunContext::do_not_remember`].
     pub passing: &'a AtomicBool,
+    /// See [`RunContext::count_rows`].
+    pub rows: &'a Mutex<BTreeMap<String, RowCount>>,
 }
 
 impl RunContext<'_> {
     /// The results of this run are used and not remembered: another run may end otherwise (a deadline passed).
     pub fn do_not_remember(&self) {
         self.passing.store(true, Ordering::Relaxed);
+    }
+
+    /// Says how many records' values of an output were in the cache, and how many were computed: for the record of the run, and
+    /// for the user.
+    pub fn count_rows(&self, output: &str, count: RowCount) {
+        let RowCount { hit, new } = count;
+        if hit + new > 0 {
+            self.progress.note(format!("{output}: {hit} records from the cache, {new} computed"));
+        }
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner).insert(output.to_owned(), count);
     }
 
     /// The artifact on a port that takes exactly one.

@@ -19,6 +19,6 @@ mod store;
 pub use context::{Artifact, NodeError, Output, Outputs, RunContext, output};
 pub use event::{Event, Events, Progress};
 pub use library::{Library, LibraryError};
-pub use record::{NodeRecord, NodeState, RunRecord, RunsDir, Versions};
+pub use record::{NodeRecord, NodeState, RowCount, RunRecord, RunsDir, Versions};
 pub use scheduler::{Execution, Outcome, Weight};
 pub use store::{Store, StoreError};

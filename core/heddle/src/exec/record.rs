@@ -35,6 +35,15 @@ pub struct OutputRecord {
     pub bytes: u64,
 }
 
+/// How many records' values of a frozen output were there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowCount {
+    /// They were in the cache.
+    pub hit: u64,
+    /// They were computed.
+    pub new: u64,
+}
+
 /// One node of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeRecord {
@@ -55,6 +64,9 @@ pub struct NodeRecord {
     /// Its artifacts by port.
     #[serde(default)]
     pub outputs: BTreeMap<String, OutputRecord>,
+    /// By output of its model graph: what frozen parts gave for single records.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rows: BTreeMap<String, RowCount>,
     /// The error, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -71,6 +83,7 @@ impl NodeRecord {
             why,
             key: None,
             outputs: BTreeMap::new(),
+            rows: BTreeMap::new(),
             error: None,
         }
     }

@@ -8,7 +8,7 @@ use std::{
     any::Any,
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -31,7 +31,7 @@ use super::{
     context::{Artifact, NodeError, Outputs, RunContext},
     event::{Event, Events},
     library::Library,
-    record::{NodeRecord, NodeState, OutputRecord},
+    record::{NodeRecord, NodeState, OutputRecord, RowCount},
     store::Store,
 };
 use crate::{device::Compute, nodes::Node};
@@ -85,7 +85,15 @@ struct Ended {
     index: usize,
     why: String,
     seconds: f64,
+    rows: BTreeMap<String, RowCount>,
     result: Result<Trace, Stopped>,
+}
+
+impl Ended {
+    /// A task that did no work.
+    fn early(index: usize, why: String, stopped: Stopped) -> Self {
+        Self { index, why, seconds: 0.0, rows: BTreeMap::new(), result: Err(stopped) }
+    }
 }
 
 enum Stopped {
@@ -127,15 +135,7 @@ impl Execution {
                 Some(Err(error)) => {
                     let index = indices[&error.id()];
                     let error = format!("internal error, please report it: {error}");
-                    self.end(
-                        Ended {
-                            index,
-                            why: String::new(),
-                            seconds: 0.0,
-                            result: Err(Stopped::Failed(error)),
-                        },
-                        &mut walk,
-                    );
+                    self.end(Ended::early(index, String::new(), Stopped::Failed(error)), &mut walk);
                 }
             }
         }
@@ -193,17 +193,13 @@ impl Execution {
                 let _permit = permits.acquire_many_owned(wanted).await.ok();
                 let (index, why) = (task.index, task.why.clone());
                 if stop.is_cancelled() {
-                    return Ended { index, why, seconds: 0.0, result: Err(Stopped::NeverStarted) };
+                    return Ended::early(index, why, Stopped::NeverStarted);
                 }
                 let span = tracing::Span::current();
                 // The span is entered on the pool's thread: that is where the node speaks.
                 let run = tokio::task::spawn_blocking(move || pool.install(|| span.in_scope(|| task.run())));
-                run.await.unwrap_or_else(|error| Ended {
-                    index,
-                    why,
-                    seconds: 0.0,
-                    result: Err(Stopped::Failed(panic_message(error))),
-                })
+                run.await
+                    .unwrap_or_else(|error| Ended::early(index, why, Stopped::Failed(panic_message(error))))
             }
             .instrument(span),
         )
@@ -228,13 +224,13 @@ impl Execution {
     }
 
     fn end(&self, ended: Ended, walk: &mut Walk) {
-        let Ended { index, why, seconds, result } = ended;
+        let Ended { index, why, seconds, rows, result } = ended;
         let facts = &self.facts[index];
         let node = facts.name.clone();
         match result {
             Ok(trace) => {
-                let record =
-                    NodeRecord::new(facts, NodeState::Ran, seconds, why).with_trace(&trace, &self.store);
+                let record = NodeRecord { rows, ..NodeRecord::new(facts, NodeState::Ran, seconds, why) };
+                let record = record.with_trace(&trace, &self.store);
                 let outputs =
                     record.outputs.iter().map(|(port, out)| (port.clone(), out.digest, out.bytes)).collect();
                 self.events.send(Event::Finished { node, seconds, outputs });
@@ -342,8 +338,8 @@ impl Task {
 
     fn run(self) -> Ended {
         let start = Instant::now();
-        let passing = AtomicBool::new(false);
-        let result = self.outputs(&passing).and_then(|outputs| {
+        let (passing, rows) = (AtomicBool::new(false), Mutex::default());
+        let result = self.outputs(&passing, &rows).and_then(|outputs| {
             let facts = &self.facts[self.index];
             let trace = Trace {
                 node: facts.name.clone(),
@@ -355,10 +351,15 @@ impl Task {
             let remember = !passing.load(Ordering::Relaxed);
             self.store.keep(trace, &outputs, remember).map_err(|error| Stopped::Failed(error.to_string()))
         });
-        Ended { index: self.index, why: self.why, seconds: start.elapsed().as_secs_f64(), result }
+        let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ended { index: self.index, why: self.why, seconds: start.elapsed().as_secs_f64(), rows, result }
     }
 
-    fn outputs(&self, passing: &AtomicBool) -> Result<Outputs, Stopped> {
+    fn outputs(
+        &self,
+        passing: &AtomicBool,
+        rows: &Mutex<BTreeMap<String, RowCount>>,
+    ) -> Result<Outputs, Stopped> {
         if self.cancel.is_cancelled() {
             return Err(Stopped::Cancelled);
         }
@@ -375,6 +376,7 @@ impl Task {
             progress: self.events.progress(&facts.name),
             cancel: self.cancel.clone(),
             passing,
+            rows,
         };
         self.node().run(&cx).map_err(|error| match error {
             NodeError::Cancelled => Stopped::Cancelled,

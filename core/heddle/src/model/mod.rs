@@ -3,6 +3,8 @@
 //! Knows nothing of data, optimisers or files. Parameters are kept as `node/local name` and appear in weight
 //! files under their published names.
 
+mod cut;
+mod identity;
 mod prefixes;
 mod published;
 mod run;
@@ -22,6 +24,8 @@ use heddle_graph::{
 use heddle_tensor::{DynModule, ParameterSpec};
 use serde_json::Value as Json;
 
+pub use cut::{Cut, Feed, Moving, State};
+pub use identity::Contents;
 pub use prefixes::Prefixes;
 pub use published::Published;
 pub use run::{Pass, RunError};

@@ -44,15 +44,30 @@ impl<B: Backend> Pass<'_, B> {
         inputs: &BTreeMap<String, Value<B>>,
         wanted: &[Source],
     ) -> Result<Vec<Value<B>>, RunError> {
+        self.run_from(inputs, &[], wanted)
+    }
+
+    /// The same, where values of some sources (with canonical ports) are known: what they depend on does not run.
+    pub fn run_from(
+        &self,
+        inputs: &BTreeMap<String, Value<B>>,
+        given: &[(Source, Value<B>)],
+        wanted: &[Source],
+    ) -> Result<Vec<Value<B>>, RunError> {
         let graph = self.model.graph();
-        let ports = self.ports(wanted);
+        let ports = self.ports(given, wanted);
         let mut values: BTreeMap<(NodeId, String), Value<B>> = BTreeMap::new();
+        let given_of = |source: &Source| {
+            let source = self.model.canonical_source(source);
+            given.iter().find(|(given, _)| *given == source).map(|(_, value)| value.clone())
+        };
         let fetch = |values: &BTreeMap<(NodeId, String), Value<B>>, source: &Source| match source {
             Source::Input(name) => {
                 inputs.get(name).cloned().ok_or_else(|| RunError::MissingInput(name.clone()))
             }
             Source::Node { id, port } => {
-                Ok(values.get(&(*id, port.clone())).cloned().expect("nodes run in topological order"))
+                let value = given_of(source).or_else(|| values.get(&(*id, port.clone())).cloned());
+                Ok(value.expect("nodes run in topological order"))
             }
         };
         for (place, id) in graph.ids().enumerate().filter(|(_, id)| ports.contains_key(id)) {
@@ -64,7 +79,11 @@ impl<B: Backend> Pass<'_, B> {
             let scope = self.parameters.scope(format!("{owner}/"));
             let mut cx =
                 Forward::new(self.parameters.backend(), scope, self.mode, seed).with_tape(&self.tape);
-            for (port, edges) in &node.edges {
+            let begun = self.begins(given, id);
+            if let Some((port, value)) = &begun {
+                cx = cx.input(port.clone(), (*value).clone());
+            }
+            for (port, edges) in node.edges.iter().filter(|_| begun.is_none()) {
                 for edge in edges {
                     let value = fetch(&values, &edge.from)?;
                     cx = cx.input(edge.port(port), value);
@@ -80,19 +99,37 @@ impl<B: Backend> Pass<'_, B> {
         wanted.iter().map(|source| fetch(&values, source)).collect()
     }
 
+    /// The deepest of the given values at which a node can begin.
+    fn begins<'g>(&self, given: &'g [(Source, Value<B>)], id: NodeId) -> Option<(String, &'g Value<B>)> {
+        let own = |(source, value): &'g (Source, Value<B>)| match source {
+            Source::Node { id: of, port } if *of == id => {
+                self.model.resume_place(source).map(|place| (place, port.clone(), value))
+            }
+            _ => None,
+        };
+        let (_, port, value) = given.iter().filter_map(own).max_by_key(|(place, ..)| *place)?;
+        Some((port, value))
+    }
+
     /// The output ports that have to be computed, by node.
-    fn ports(&self, wanted: &[Source]) -> BTreeMap<NodeId, BTreeSet<String>> {
+    fn ports(&self, given: &[(Source, Value<B>)], wanted: &[Source]) -> BTreeMap<NodeId, BTreeSet<String>> {
         let graph = self.model.graph();
         let mut ports: BTreeMap<NodeId, BTreeSet<String>> = BTreeMap::new();
+        let is_given = |source: &Source| {
+            let source = self.model.canonical_source(source);
+            given.iter().any(|(given, _)| *given == source)
+        };
         let want = |source: &Source, ports: &mut BTreeMap<NodeId, BTreeSet<String>>| {
-            if let Source::Node { id, port } = source {
+            if let Source::Node { id, port } = source
+                && !is_given(source)
+            {
                 ports.entry(*id).or_default().insert(port.clone());
             }
         };
         wanted.iter().for_each(|source| want(source, &mut ports));
         let order: Vec<NodeId> = graph.ids().collect();
         for id in order.into_iter().rev() {
-            if ports.contains_key(&id) {
+            if ports.contains_key(&id) && self.begins(given, id).is_none() {
                 for edge in graph.node(id).edges.values().flatten() {
                     want(&edge.from, &mut ports);
                 }

@@ -40,7 +40,8 @@ impl Kind<dyn Node, Models> for Features {
             summary: "embeds every record's image with a trained model graph",
             details: "Runs the part of the graph that the output needs, without a tape, on every record in the order of \
                       the records. The artifact is a safetensors file with one tensor `features` `[n, width]`, not \
-                      normalised; the row of an image that does not decode is zero, and named in the metadata. A row does not depend on the batch it was computed in.",
+                      normalised; the row of an image that does not decode is zero, and named in the metadata. A row does not depend on the batch it was computed in, and is kept under \
+                      what computes it and the bytes of its picture: only pictures that were never seen before are computed.",
             example: "[nodes.embed]\nkind = \"features\"\ngraph = \"../graphs/internvl-c.toml\"\nweights = \"stage1\"\n\
                       in = \"heldout\"\noutput = \"image_embeds\"\n",
         }
@@ -112,7 +113,7 @@ impl Node for Export {
         let need = Need { precision: self.precision, learns: false, batch: self.batch };
         let (rows, skipped) = on_backend!(cx.compute.open(need)?, |backend| {
             let tower = Tower::load(graph, &self.output, cx.input("weights")?, backend)?;
-            tower.images(cx, &records, &shards, self.batch)?
+            tower.images(cx, &records, &shards, need)?
         });
         let belongs = cx.input("records")?.digest.to_string();
         Ok(output("features", features_bytes(rows, &skipped, belongs)))

@@ -5,7 +5,7 @@ use dfdx::prelude::HasShape;
 use crate::{
     backend::Backend,
     error::{TensorError, expect_size},
-    module::{Forward, InputSize, Module},
+    module::{Forward, InputSize, Module, PerRecord},
     parameter::ParameterSpec,
     value::Value,
 };
@@ -25,6 +25,10 @@ impl Module for CrossEntropy {
 
     fn macs(&self, _: InputSize) -> u64 {
         0
+    }
+
+    fn per_record(&self) -> PerRecord {
+        PerRecord::Mixes
     }
 
     fn forward<B: Backend>(&self, cx: &mut Forward<'_, B>) -> Result<(), TensorError> {

@@ -7,7 +7,7 @@ use crate::{
     backend::Backend,
     element::Element,
     error::{TensorError, expect_size},
-    module::{Forward, InputSize, Module, wrong_kind},
+    module::{Forward, InputSize, Module, PerRecord, wrong_kind},
     parameter::{Init, ParameterSpec},
     tensor::{Matrix, Scalar, Seq, Vector, constant, gather_rows, reshape, to_vec},
     value::Value,
@@ -183,6 +183,10 @@ impl Module for Itc {
 
     fn macs(&self, _: InputSize) -> u64 {
         0
+    }
+
+    fn per_record(&self) -> PerRecord {
+        PerRecord::Mixes
     }
 
     fn forward<B: Backend>(&self, cx: &mut Forward<'_, B>) -> Result<(), TensorError> {

@@ -6,7 +6,7 @@ use dfdx::prelude::HasShape;
 use crate::{
     backend::Backend,
     error::{TensorError, expect_size},
-    module::{Forward, InputSize, Module},
+    module::{Forward, InputSize, Module, PerRecord},
     parameter::{Init, ParameterSpec},
     value::Value,
 };
@@ -33,6 +33,10 @@ impl Module for Itm {
 
     fn macs(&self, _: InputSize) -> u64 {
         2 * self.width.unwrap_or(0) as u64
+    }
+
+    fn per_record(&self) -> PerRecord {
+        PerRecord::Mixes
     }
 
     fn forward<B: Backend>(&self, cx: &mut Forward<'_, B>) -> Result<(), TensorError> {

@@ -7,7 +7,7 @@ use crate::{
     backend::Backend,
     element::Element,
     error::{TensorError, expect_size},
-    module::{Forward, InputSize, Module},
+    module::{Forward, InputSize, Module, PerRecord},
     parameter::ParameterSpec,
     tensor::{Matrix, constant, gather_rows, reshape, to_vec},
     value::{Tokens, Value},
@@ -59,6 +59,10 @@ impl Module for Pairs {
 
     fn macs(&self, _: InputSize) -> u64 {
         0
+    }
+
+    fn per_record(&self) -> PerRecord {
+        PerRecord::Mixes
     }
 
     fn forward<B: Backend>(&self, cx: &mut Forward<'_, B>) -> Result<(), TensorError> {

@@ -5,7 +5,7 @@ use dfdx::prelude::{HasShape, Shape};
 use crate::{
     backend::Backend,
     error::TensorError,
-    module::{Forward, InputSize, Module, wrong_kind},
+    module::{Forward, InputSize, Module, PerRecord, wrong_kind},
     parameter::ParameterSpec,
     tensor::{Row, Tensor, reshape},
     value::Value,
@@ -23,6 +23,10 @@ impl Module for Probe {
 
     fn macs(&self, _: InputSize) -> u64 {
         0
+    }
+
+    fn per_record(&self) -> PerRecord {
+        PerRecord::Mixes
     }
 
     fn forward<B: Backend>(&self, cx: &mut Forward<'_, B>) -> Result<(), TensorError> {

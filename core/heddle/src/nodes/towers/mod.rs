@@ -3,6 +3,7 @@
 mod captioner;
 mod check;
 mod dialogues;
+mod kept;
 mod loaded;
 mod rows;
 mod text;
@@ -12,6 +13,7 @@ mod writing;
 pub use captioner::{Captioner, model_ports, read_captioner};
 pub use check::{check_images, check_output, check_vocabulary, input_of, needed};
 pub use dialogues::{Dialogues, check_dialogues, is_of_dialogues};
+pub use kept::{Kept, KeptValue, Looks, row_key};
 pub use loaded::Loaded;
 pub use rows::{Features, Rows, features_bytes, features_of, normalise};
 pub use text::{TextSide, encode_options, read_languages, read_tokenizer, text_ports, tokens};

@@ -1,7 +1,7 @@
 //! One output of a model graph with its weights, run on batches.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
@@ -10,13 +10,17 @@ use heddle_data::{
     image::{DecodeLimits, ImageSpec},
     loader::{BadRecords, load_image},
 };
-use heddle_graph::graph::{Class, NodeId, Source};
+use heddle_graph::{
+    digest::Digest,
+    graph::{Class, NodeId, Source},
+};
 use heddle_tensor::{Backend, HostTensor, Tape, Value, value::ValueKind};
 use rayon::prelude::*;
 
-use super::{Loaded, input_of, no_graph};
+use super::{Kept, Loaded, Looks, input_of, no_graph, row_key};
 use crate::{
-    exec::{Artifact, NodeError, RunContext},
+    device::Need,
+    exec::{Artifact, NodeError, RowCount, RunContext},
     model::ModelGraph,
     nodes::data::Records,
 };
@@ -25,6 +29,7 @@ use crate::{
 pub struct Tower<B: Backend> {
     loaded: Loaded<B>,
     source: Source,
+    output: String,
 }
 
 impl<B: Backend> Tower<B> {
@@ -40,7 +45,7 @@ impl<B: Backend> Tower<B> {
             Source::Node { id, .. } => vec![*id],
             Source::Input(_) => Vec::new(),
         };
-        Ok(Self { loaded: Loaded::load(model, &nodes, weights, backend)?, source })
+        Ok(Self { loaded: Loaded::load(model, &nodes, weights, backend)?, source, output: output.to_owned() })
     }
 
     /// The graph below.
@@ -60,41 +65,86 @@ impl<B: Backend> Tower<B> {
     }
 
     /// The features of all records' images, and the places of those that do not decode: their rows are zero. More of
-    /// them than the records allow are an error.
+    /// them than the records allow are an error. Rows that the cache keeps are read, the others computed and kept.
     pub fn images(
         &self,
         cx: &RunContext<'_>,
         records: &Records,
         shards: &Shards,
-        batch: usize,
+        need: Need,
     ) -> Result<(HostTensor, BTreeSet<usize>), NodeError> {
+        let (model, all) = (&*self.loaded.model, records.manifest.len());
+        if all == 0 {
+            return Err(NodeError::Other("there are no records to embed".into()));
+        }
+        let source = model.canonical_source(&self.source);
+        let looks = Looks::plain(&records.settings.image);
+        let mut kept = Kept::open(cx, model, &self.loaded.parameters, &[source], &looks, need)?;
+        let mut keys: Vec<Option<Digest>> = Vec::with_capacity(all);
+        for record in records.manifest.records() {
+            keys.push(record?.image().map(|part| row_key(&part.digest, 0)));
+        }
+        let skipped = self.compute(cx, records, shards, need, &mut kept, &keys)?;
+        let right = |(place, key): (usize, &Option<Digest>)| key.filter(|_| !skipped.contains(&place));
+        let found: Vec<Digest> = keys.iter().enumerate().filter_map(right).collect();
+        let HostTensor { shape, data } = kept.batch(&found)?.remove(0).values;
+        let width = shape.last().copied().unwrap_or(0);
+        let mut rows = data.chunks_exact(width.max(1));
+        let zeros = vec![0.0; width];
+        let row = |place| if skipped.contains(&place) { None } else { rows.next() };
+        let data = (0..all).map(row).flat_map(|row| row.unwrap_or(&zeros)).copied().collect();
+        Ok((HostTensor { shape: vec![all, width], data }, skipped))
+    }
+
+    /// Computes and keeps the rows that are missing; gives the places of records whose image does not decode.
+    fn compute(
+        &self,
+        cx: &RunContext<'_>,
+        records: &Records,
+        shards: &Shards,
+        need: Need,
+        kept: &mut Kept,
+        keys: &[Option<Digest>],
+    ) -> Result<BTreeSet<usize>, NodeError> {
         let input = self.input(Class::Image)?;
         let bad = BadRecords::new(records.settings.max_bad);
-        let all = records.manifest.len();
-        let mut coming = records.manifest.records();
-        let mut rows = HostTensor { shape: vec![0, 0], data: Vec::new() };
-        let mut skipped = BTreeSet::new();
-        for first in (0..all).step_by(batch) {
+        let known: Vec<Digest> = keys.iter().flatten().copied().collect();
+        let mut missing: HashSet<Digest> = kept.missing(&known)?.into_iter().collect();
+        let hit = known.iter().filter(|key| !missing.contains(*key)).count() as u64;
+        let (total, mut count, mut skipped) =
+            (missing.len() as u64, RowCount { hit, new: 0 }, BTreeSet::new());
+        let mut places = 0..keys.len();
+        loop {
             cx.check_cancelled()?;
-            cx.progress.set(first as u64, all as u64, "");
-            let chunk: Vec<Record> = coming.by_ref().take(batch).collect::<Result<_, _>>()?;
-            let (images, broken) = decode_images(&chunk, shards, &records.settings.image);
-            let value = Value::from_host(self.loaded.backend(), ValueKind::Image, images, &Tape::off())?;
-            let mut part = self.run(&input, value)?;
-            let width = part.shape.last().copied().unwrap_or(0);
+            cx.progress.set(count.new, total, "");
+            // A record without a picture is reported where pictures are decoded.
+            let works = |place: &usize| keys[*place].is_none_or(|key| missing.contains(&key));
+            let chunk: Vec<usize> = places.by_ref().filter(works).take(need.batch.max(1)).collect();
+            if chunk.is_empty() {
+                break;
+            }
+            let works: Vec<Record> =
+                chunk.iter().map(|place| records.manifest.record(*place)).collect::<Result<_, _>>()?;
+            let (images, broken) = decode_images(&works, shards, &records.settings.image);
+            let mut new: Vec<Option<Digest>> = chunk.iter().map(|place| keys[*place]).collect();
             for (index, reason) in broken {
                 cx.progress.note(format!("skipped, its row is zero: {reason}"));
                 bad.report(reason).map_err(NodeError::data)?;
-                part.data[index * width..(index + 1) * width].fill(0.0);
-                skipped.insert(first + index);
+                new[index] = None;
+                skipped.insert(chunk[index]);
             }
-            rows.shape = vec![first + chunk.len(), width];
-            rows.data.extend(part.data);
+            let images = Value::from_host(
+                self.loaded.backend(),
+                ValueKind::Image,
+                cx.compute.whole_batch(images, need.batch),
+                &Tape::off(),
+            )?;
+            kept.add(&new, &[self.run(&input, images)?])?;
+            count.new += new.iter().flatten().filter(|key| missing.remove(*key)).count() as u64;
         }
-        match all {
-            0 => Err(NodeError::Other("there are no records to embed".into())),
-            _ => Ok((rows, skipped)),
-        }
+        kept.flush()?;
+        cx.count_rows(&self.output, count);
+        Ok(skipped)
     }
 }
 

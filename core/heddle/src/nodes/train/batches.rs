@@ -2,15 +2,27 @@
 //!
 //! A batch is a pure function of (seed, step): which records, which augmentation, which text.
 
-use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use heddle_data::{
+    Record,
     image::{Augment, ImageSpec},
-    loader::{Batches as Order, DistinctBatches, Pictures, Prefetch, PrefetchOptions, ShuffledBatches},
+    loader::{
+        Batches as Order, DistinctBatches, Pictures, PicturesOptions, Prefetch, PrefetchOptions,
+        ShuffledBatches,
+    },
     rng,
     text::{CaptionOptions, EncodeOptions, Tokenizer},
 };
-use heddle_graph::{config::TextOf, graph::Class};
+use heddle_graph::{
+    config::TextOf,
+    digest::Digest,
+    graph::{Class, Source},
+};
 use heddle_tensor::{Backend, HostTensor, Tape, TensorError, Tokens, Value, value::ValueKind};
 use rand::Rng;
 
@@ -20,7 +32,10 @@ use crate::{
     model::ModelGraph,
     nodes::{
         data::Records,
-        towers::{Dialogues, encode_options, is_of_dialogues, read_tokenizer, tokens},
+        towers::{
+            Dialogues, Kept, KeptValue, Looks, encode_options, is_of_dialogues, read_tokenizer, row_key,
+            tokens,
+        },
     },
 };
 
@@ -35,21 +50,24 @@ const OTHER_STREAM: u64 = 4;
 pub struct Batch {
     images: Vec<(String, HostTensor)>,
     texts: Vec<(String, Tokens)>,
+    kept: Vec<KeptValue>,
 }
 
+/// Values of the graph's inputs, and of sources that are known.
+type Values<B> = (BTreeMap<String, Value<B>>, Vec<(Source, Value<B>)>);
+
 impl Batch {
-    /// The values of the graph's inputs.
-    pub fn values<B: Backend>(
-        self,
-        backend: &B,
-        tape: &Tape<B>,
-    ) -> Result<BTreeMap<String, Value<B>>, TensorError> {
+    /// The values of the graph's inputs, and of its frozen part.
+    pub fn values<B: Backend>(self, backend: &B, tape: &Tape<B>) -> Result<Values<B>, TensorError> {
         let mut values = BTreeMap::new();
         for (name, host) in self.images {
             values.insert(name, Value::from_host(backend, ValueKind::Image, host, tape)?);
         }
         values.extend(self.texts.into_iter().map(|(name, tokens)| (name, Value::Text(tokens))));
-        Ok(values)
+        let given =
+            |kept: KeptValue| Ok((kept.source, Value::from_host(backend, kept.kind, kept.values, tape)?));
+        let given = self.kept.into_iter().map(given).collect::<Result<_, TensorError>>()?;
+        Ok((values, given))
     }
 }
 
@@ -60,69 +78,15 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Decodes the images and starts making batches.
-    pub fn start(
-        cx: &RunContext<'_>,
-        model: &Arc<ModelGraph>,
-        settings: &Settings,
-    ) -> Result<Self, NodeError> {
-        let records = Records::read(cx.input("records")?)?;
-        let shards = cx.library.shards(&records.manifest)?;
-        let spec = records.settings.image.clone();
-        let (manifest, max_bad) = (records.manifest, records.settings.max_bad);
-        let inputs = &model.graph().inputs;
-        let pictures = match inputs.values().any(|input| input.ty.class == Class::Image) {
-            true => {
-                let mut going = |_: usize| !cx.cancel.is_cancelled();
-                Pictures::load(manifest, shards, spec.clone(), max_bad, settings.keep_images, &mut going)
-                    .map_err(NodeError::data)?
-            }
-            false => Pictures::unseen(manifest, shards, spec.clone()),
-        };
-        cx.check_cancelled()?;
-        let notes = pictures.skipped().iter().map(|skipped| format!("skipped {skipped}")).collect();
-        let tokenizer = cx.optional("tokenizer").map(read_tokenizer).transpose()?;
-        let order: Box<dyn Order> = match &settings.distinct {
-            Some(column) => Box::new(
-                DistinctBatches::by_column(pictures.records(), column, settings.batch, cx.seed)
-                    .map_err(NodeError::data)?,
-            ),
-            None => Box::new(
-                ShuffledBatches::new(pictures.len(), settings.batch, cx.seed).map_err(NodeError::data)?,
-            ),
-        };
-        let of_class = |class| {
-            inputs.iter().filter(move |(_, input)| input.ty.class == class).map(|(name, _)| name.clone())
-        };
-        let dialogues = match &tokenizer {
-            Some(tokenizer) => Dialogues::of(model, tokenizer)?,
-            None => None,
-        };
-        let captions = of_class(Class::Text).filter(|name| !is_of_dialogues(model, name));
-        let texts = captions.filter_map(|name| {
-            let options = encode_options(model, &name, tokenizer.as_ref()?);
-            let of_other = inputs[&name].of == TextOf::Other;
-            Some(TextInput { name, options, of_other })
-        });
-        let maker = Maker {
-            seed: cx.seed,
-            order,
-            image_inputs: of_class(Class::Image).collect(),
-            text_inputs: texts.collect(),
-            pictures,
-            spec,
-            augment: settings.augment.clone(),
-            dialogues: dialogues.map(|dialogues| (dialogues, settings.dialogues.clone())),
-            model: model.clone(),
-            captions: settings.text.clone(),
-            tokenizer,
-        };
+    /// Starts making batches.
+    pub fn start(maker: Maker, settings: &Settings) -> Self {
         let steps = settings.steps * settings.accumulate;
         let options = PrefetchOptions { threads: 1, depth: AHEAD };
-        Ok(Self {
+        let notes = maker.pictures.skipped().iter().map(|skipped| format!("skipped {skipped}")).collect();
+        Self {
             prefetch: RefCell::new(Prefetch::new(0..steps, options, move |step| maker.batch(step))),
             notes,
-        })
+        }
     }
 
     /// The next batch.
@@ -138,15 +102,26 @@ impl Batches {
 }
 
 /// Makes the batch of any step.
-struct Maker {
+pub struct Maker {
     seed: u64,
     order: Box<dyn Order>,
     pictures: Pictures,
+    /// Digest of each place's picture.
+    digests: Vec<[u8; 32]>,
     spec: ImageSpec,
     augment: Option<Augment>,
+    views: Option<u64>,
+    /// Batches there will be.
+    steps: u64,
+    batch: usize,
     captions: CaptionOptions,
     tokenizer: Option<Tokenizer>,
-    image_inputs: Vec<String>,
+    /// The graph's inputs that are images.
+    pub image_inputs: Vec<String>,
+    /// Whether the part of the graph that is not frozen reads images itself.
+    reads_images: bool,
+    /// What is known of the frozen part.
+    pub kept: Option<Kept>,
     text_inputs: Vec<TextInput>,
     /// With the column that they are in.
     dialogues: Option<(Dialogues, String)>,
@@ -161,16 +136,148 @@ struct TextInput {
     of_other: bool,
 }
 
+/// Up to so many draws, it is looked up which views they show.
+const LOOKED_UP: u64 = 50_000_000;
+
 impl Maker {
+    /// Decodes the pictures, but for those of which everything is kept.
+    pub fn new(
+        cx: &RunContext<'_>,
+        model: &Arc<ModelGraph>,
+        settings: &Settings,
+        kept: Option<Kept>,
+    ) -> Result<Self, NodeError> {
+        let records = Records::read(cx.input("records")?)?;
+        let shards = cx.library.shards(&records.manifest)?;
+        let spec = records.settings.image.clone();
+        let (manifest, max_bad) = (records.manifest, records.settings.max_bad);
+        let inputs = &model.graph().inputs;
+        let of_class = |class| {
+            inputs.iter().filter(move |(_, input)| input.ty.class == class).map(|(name, _)| name.clone())
+        };
+        let image_inputs: Vec<String> = of_class(Class::Image).collect();
+        let reads_images = reads_images(model, settings, kept.as_ref());
+        let is_known = |record: &Record| match (&kept, record.image()) {
+            (Some(kept), Some(part)) if !reads_images => kept.contains(&row_key(&part.digest, 0)),
+            _ => false,
+        };
+        let pictures = match image_inputs.is_empty() {
+            false => {
+                let load = PicturesOptions {
+                    max_bad,
+                    memory: settings.keep_images,
+                    is_known: &is_known,
+                    going: &|| !cx.cancel.is_cancelled(),
+                };
+                Pictures::load(manifest, shards, spec.clone(), &load).map_err(NodeError::data)?
+            }
+            true => Pictures::unseen(manifest, shards, spec.clone()),
+        };
+        cx.check_cancelled()?;
+        let tokenizer = cx.optional("tokenizer").map(read_tokenizer).transpose()?;
+        let order: Box<dyn Order> = match &settings.distinct {
+            Some(column) => Box::new(
+                DistinctBatches::by_column(pictures.records(), column, settings.batch, cx.seed)
+                    .map_err(NodeError::data)?,
+            ),
+            None => Box::new(
+                ShuffledBatches::new(pictures.len(), settings.batch, cx.seed).map_err(NodeError::data)?,
+            ),
+        };
+        let dialogues = match &tokenizer {
+            Some(tokenizer) => Dialogues::of(model, tokenizer)?,
+            None => None,
+        };
+        let captions = of_class(Class::Text).filter(|name| !is_of_dialogues(model, name));
+        let texts = captions.filter_map(|name| {
+            let options = encode_options(model, &name, tokenizer.as_ref()?);
+            let of_other = inputs[&name].of == TextOf::Other;
+            Some(TextInput { name, options, of_other })
+        });
+        let text_inputs = texts.collect();
+        let digest = |record: Result<Record, _>| {
+            record.map(|record| record.image().map(|part| part.digest).unwrap_or_default())
+        };
+        let digests = pictures.records().map(digest).collect::<Result<_, _>>()?;
+        Ok(Self {
+            seed: cx.seed,
+            order,
+            image_inputs,
+            reads_images,
+            kept,
+            text_inputs,
+            pictures,
+            digests,
+            spec,
+            augment: settings.augment.clone(),
+            views: settings.views,
+            steps: settings.steps * settings.accumulate,
+            batch: settings.batch,
+            dialogues: dialogues.map(|dialogues| (dialogues, settings.dialogues.clone())),
+            model: model.clone(),
+            captions: settings.text.clone(),
+            tokenizer,
+        })
+    }
+
+    /// The key of a view's rows.
+    pub fn key(&self, place: usize, view: u64) -> Digest {
+        row_key(&self.digests[place], view)
+    }
+
+    /// The view that a step shows: one an epoch.
+    fn view(&self, step: u64) -> u64 {
+        match self.views {
+            Some(views) => (step * self.batch as u64 / self.pictures.len().max(1) as u64) % views,
+            None => 0,
+        }
+    }
+
+    /// Place and view of everything that the batches show.
+    pub fn views(&self) -> BTreeSet<(usize, u64)> {
+        if self.steps.saturating_mul(self.batch as u64) > LOOKED_UP {
+            let views = self.views.unwrap_or(1).min(1 + self.steps.saturating_sub(1) * self.batch as u64);
+            return (0..self.pictures.len())
+                .flat_map(|place| (0..views).map(move |view| (place, view)))
+                .collect();
+        }
+        let of = |step: u64| {
+            let view = self.view(step);
+            self.order.batch(step).into_iter().map(move |place| (place as usize, view))
+        };
+        (0..self.steps).flat_map(of).collect()
+    }
+
+    /// Sizes of so many images.
+    pub fn image_shape(&self, count: usize) -> Vec<usize> {
+        let [height, width] = self.spec.size.map(|side| side as usize);
+        vec![count, 3, height, width]
+    }
+
+    /// A view of a picture.
+    pub fn picture(&self, place: usize, view: u64) -> Result<Vec<f32>, NodeError> {
+        let picture = self.pictures.picture(place).map_err(NodeError::data)?;
+        Ok(match (&self.augment, self.views) {
+            (Some(augment), Some(_)) => {
+                let mut rng = Looks::random(self.seed, &self.digests[place], view);
+                picture.augmented(augment, &self.spec, &mut rng)
+            }
+            _ => picture.tensor(&self.spec),
+        })
+    }
+
     fn batch(&self, step: u64) -> Result<Batch, NodeError> {
         let rows: Vec<usize> = self.order.batch(step).into_iter().map(|index| index as usize).collect();
-        let images = self.image_inputs.iter().map(|name| Ok((name.clone(), self.images(step, &rows)?)));
+        let read = self.image_inputs.iter().filter(|_| self.reads_images);
+        let images = read.map(|name| Ok((name.clone(), self.images(step, &rows)?)));
         let texts =
             self.text_inputs.iter().map(|input| Ok((input.name.clone(), self.texts(step, &rows, input)?)));
         let images = images.collect::<Result<_, NodeError>>()?;
         let mut texts = texts.collect::<Result<Vec<_>, NodeError>>()?;
         texts.extend(self.conversations(&rows)?);
-        Ok(Batch { images, texts })
+        let keys: Vec<Digest> = rows.iter().map(|row| self.key(*row, self.view(step))).collect();
+        let kept = self.kept.as_ref().map(|kept| kept.batch(&keys)).transpose()?.unwrap_or_default();
+        Ok(Batch { images, texts, kept })
     }
 
     /// The inputs that hold dialogues.
@@ -184,19 +291,16 @@ impl Maker {
     }
 
     fn images(&self, step: u64, rows: &[usize]) -> Result<HostTensor, NodeError> {
-        let [height, width] = self.spec.size.map(|side| side as usize);
-        let one = |(place, row): (usize, &usize)| {
-            let picture = self.pictures.picture(*row).map_err(NodeError::data)?;
-            Ok(match &self.augment {
-                Some(augment) => {
-                    let mut rng = rng(self.seed, &[AUGMENT_STREAM, step, place as u64]);
-                    picture.augmented(augment, &self.spec, &mut rng)
-                }
-                None => picture.tensor(&self.spec),
-            })
+        let one = |(place, row): (usize, &usize)| match (&self.augment, self.views) {
+            (Some(augment), None) => {
+                let picture = self.pictures.picture(*row).map_err(NodeError::data)?;
+                let mut rng = rng(self.seed, &[AUGMENT_STREAM, step, place as u64]);
+                Ok(picture.augmented(augment, &self.spec, &mut rng))
+            }
+            _ => self.picture(*row, self.view(step)),
         };
         let pictures: Vec<Vec<f32>> = rows.iter().enumerate().map(one).collect::<Result<_, NodeError>>()?;
-        Ok(HostTensor { shape: vec![rows.len(), 3, height, width], data: pictures.concat() })
+        Ok(HostTensor { shape: self.image_shape(rows.len()), data: pictures.concat() })
     }
 
     /// Every input gets the same caption of a record.
@@ -226,4 +330,14 @@ impl Maker {
         };
         Ok((0..texts.len()).map(other).collect())
     }
+}
+
+/// Whether the part of the graph that is not kept reads images.
+fn reads_images(model: &ModelGraph, settings: &Settings, kept: Option<&Kept>) -> bool {
+    let Some(kept) = kept else { return true };
+    let losses = settings.losses.keys().filter_map(|name| model.output(name));
+    let wanted: Vec<Source> = losses.map(|(source, _)| source).collect();
+    let given: Vec<Source> = kept.sources().cloned().collect();
+    let inputs = &model.graph().inputs;
+    model.inputs_beside(&given, &wanted).iter().any(|name| inputs[name].ty.class == Class::Image)
 }

@@ -1,6 +1,7 @@
 //! `train`: one training stage.
 
 mod batches;
+mod frozen;
 mod patterns;
 mod settings;
 mod stage;

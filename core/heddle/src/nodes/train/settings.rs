@@ -47,6 +47,8 @@ pub struct Settings {
     pub dialogues: String,
     /// Image augmentation.
     pub augment: Option<Augment>,
+    /// How many augmented views there are of a picture; as many as there are steps without it.
+    pub views: Option<u64>,
     /// Bytes of decoded pictures that stay in memory.
     pub keep_images: u64,
     /// Steps a point of the learning curve.
@@ -102,6 +104,19 @@ impl Settings {
             )
         });
         groups.sort_keys();
+        let augment = r.optional_table("augment", "random changes to training images", read_augment);
+        let views: Option<u64> = r
+            .field(
+                "views",
+                "augmented views of a picture, one an epoch and then again from the first, so that what a frozen tower gives for \
+                 them is kept; without it every step draws anew",
+            )
+            .min(1)
+            .max(1 << 20)
+            .optional();
+        if views.is_some() && augment.is_none() && !r.is_documenting() {
+            r.error("views", "there is one view of a picture without `augment`", None);
+        }
         Self {
             losses,
             train,
@@ -134,7 +149,8 @@ impl Settings {
             dialogues: r
                 .field("dialogues", "column with dialogues (LLaVA's turns), for graphs that read them")
                 .or("conversations".to_owned()),
-            augment: r.optional_table("augment", "random changes to training images", read_augment),
+            augment,
+            views,
             keep_images: {
                 let mebibytes: u64 = r
                     .field(

@@ -13,7 +13,8 @@ use heddle_tensor::{
 };
 
 use super::{
-    batches::{Batch, Batches},
+    batches::{Batch, Batches, Maker},
+    frozen,
     settings::Settings,
 };
 use crate::{
@@ -36,7 +37,10 @@ pub fn train<B: Backend>(
     backend: B,
 ) -> Result<Outputs, NodeError> {
     let mut learner = Learner::new(cx, model, settings, backend)?;
-    let batches = Batches::start(cx, model, settings)?;
+    let kept = frozen::open(cx, model, settings, &learner.parameters)?;
+    let mut maker = Maker::new(cx, model, settings, kept)?;
+    frozen::fill(cx, model, settings, &learner.parameters, &mut maker)?;
+    let batches = Batches::start(maker, settings);
     let mut metrics = Metrics::default();
     let mut since = Sums::default();
     let start = Instant::now();
@@ -178,9 +182,10 @@ impl<'a, B: Backend> Learner<'a, B> {
         let tape = Tape::new();
         let seed = rand::RngCore::next_u64(&mut heddle_data::rng(self.seed, &[PASS_STREAM, draw]));
         let pass = Pass { model: self.model, parameters: &self.parameters, mode: Mode::Train, seed, tape };
-        let inputs = batch.values(self.parameters.backend(), &Tape::off())?;
+        let (inputs, given) = batch.values(self.parameters.backend(), &Tape::off())?;
         let wanted: Vec<Source> = self.losses.iter().map(|(_, _, source)| source.clone()).collect();
-        let values = pass.run(&inputs, &wanted).map_err(|error| NodeError::Other(error.to_string()))?;
+        let values =
+            pass.run_from(&inputs, &given, &wanted).map_err(|error| NodeError::Other(error.to_string()))?;
         let mut weighted: Vec<(f64, Scalar<B>)> = Vec::new();
         let mut losses = Vec::new();
         for ((name, weight, _), value) in self.losses.iter().zip(values) {

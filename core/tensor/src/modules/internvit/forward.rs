@@ -6,7 +6,7 @@ use super::{InternVit, block, masking, positions};
 use crate::{
     backend::Backend,
     error::{TensorError, expect_size},
-    module::{Forward, InputSize, Mode, Module},
+    module::{Forward, InputSize, Mode, Module, PerRecord, Resume},
     parameter::ParameterSpec,
     tensor::{Seq, Vector, reshape},
     value::Value,
@@ -21,16 +21,31 @@ impl Module for InternVit {
         self.count_macs(input)
     }
 
+    fn per_record(&self) -> PerRecord {
+        if self.drop_path > 0.0 || self.mask_ratio > 0.0 { PerRecord::Draws } else { PerRecord::Fixed }
+    }
+
+    fn resumes(&self) -> Vec<Resume> {
+        let state = |index: usize| {
+            let last = (index == self.depth).then(|| "tokens".to_owned());
+            let aliases = last.into_iter().chain([format!("hidden.-{}", self.depth + 1 - index)]);
+            let blocks = (0..index).map(|block| format!("encoder.layers.{block}."));
+            Resume {
+                port: format!("hidden.{index}"),
+                aliases: aliases.collect(),
+                before: std::iter::once("embeddings.".to_owned()).chain(blocks).collect(),
+            }
+        };
+        (0..=self.depth).map(state).collect()
+    }
+
     fn forward<B: Backend>(&self, cx: &mut Forward<'_, B>) -> Result<(), TensorError> {
         self.check()?;
         let wanted = cx.wanted().map(|port| self.wanted_state(port)).collect::<Result<Vec<_>, _>>()?;
         let deepest = wanted.into_iter().max().unwrap_or(0);
-        let mut x = self.embed(cx)?;
-        if cx.mode() == Mode::Train && self.mask_ratio > 0.0 {
-            x = masking::keep_some(cx, x, self.mask_ratio)?;
-        }
-        self.put_state(cx, 0, &x)?;
-        for index in 0..deepest {
+        let (first, mut x) = self.begin(cx)?;
+        self.put_state(cx, first, &x)?;
+        for index in first..deepest {
             x = block::forward(self, cx, index, x)?;
             self.put_state(cx, index + 1, &x)?;
         }
@@ -39,6 +54,18 @@ impl Module for InternVit {
 }
 
 impl InternVit {
+    /// The hidden state that a pass begins with, and its index: a given one, or that of the image.
+    fn begin<B: Backend>(&self, cx: &mut Forward<'_, B>) -> Result<(usize, Seq<B>), TensorError> {
+        if let Some(index) = (0..=self.depth).rev().find(|index| cx.has(&format!("hidden.{index}"))) {
+            return Ok((index, cx.sequence(&format!("hidden.{index}"))?));
+        }
+        let x = self.embed(cx)?;
+        match cx.mode() == Mode::Train && self.mask_ratio > 0.0 {
+            true => Ok((0, masking::keep_some(cx, x, self.mask_ratio)?)),
+            false => Ok((0, x)),
+        }
+    }
+
     /// Index of the hidden state behind an output.
     fn wanted_state(&self, port: &str) -> Result<usize, TensorError> {
         let unknown = || TensorError::UnknownOutput {

@@ -1,0 +1,221 @@
+//! What frozen parts of a model give for each record, kept in the cache.
+//!
+//! ```text
+//! (source of a model graph, parameter bytes, preprocessing, numerics) ──▶ set of rows
+//! (bytes of the picture, view)                                        ──▶ row
+//! ```
+//!
+//! Neither a name, nor the file that a picture lies in, nor what else is in the data set counts: whoever computes the same of the
+//! same picture finds it. A row is what the module gave, bit for bit.
+
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+};
+
+use heddle_cache::RowSet;
+use heddle_data::{
+    image::{Augment, ImageSpec},
+    rng,
+};
+use heddle_graph::{
+    digest::{Digest, DigestWriter},
+    graph::{Class, Source},
+};
+use heddle_tensor::{Backend, HostTensor, Parameters, value::ValueKind};
+
+use rand_chacha::ChaCha8Rng;
+
+use crate::{
+    device::Need,
+    exec::{NodeError, RunContext},
+    model::{Contents, ModelGraph},
+};
+
+/// Rows are written once so many bytes of them wait.
+const CHUNK_BYTES: usize = 8 << 20;
+
+/// Raise it when the same picture becomes other numbers.
+const PICTURES: &str = "heddle pictures 1";
+
+const VIEW_STREAM: u64 = 5;
+
+/// How pictures become the numbers that a model sees.
+#[derive(Debug, Clone, Copy)]
+pub struct Looks<'a> {
+    /// Size, resizing, normalisation.
+    pub spec: &'a ImageSpec,
+    /// If views are drawn: how, and the seed.
+    pub views: Option<(&'a Augment, u64)>,
+}
+
+impl Looks<'_> {
+    /// As plainly as evaluations see them.
+    pub fn plain(spec: &ImageSpec) -> Looks<'_> {
+        Looks { spec, views: None }
+    }
+
+    /// Random numbers of a view of a picture.
+    pub fn random(seed: u64, image: &[u8; 32], view: u64) -> ChaCha8Rng {
+        let [a, b, c, d, e, f, g, h, ..] = *image;
+        rng(seed, &[VIEW_STREAM, u64::from_le_bytes([a, b, c, d, e, f, g, h]), view])
+    }
+
+    fn digest(&self) -> Result<Digest, NodeError> {
+        let mut writer = DigestWriter::new(PICTURES);
+        writer.str(&serde_json::to_string(self.spec).map_err(NodeError::data)?);
+        if let Some((augment, seed)) = self.views {
+            writer.str(&serde_json::to_string(augment).map_err(NodeError::data)?).u64(seed);
+        }
+        Ok(writer.finish())
+    }
+}
+
+/// The row of a view of a picture.
+pub fn row_key(image: &[u8; 32], view: u64) -> Digest {
+    DigestWriter::new("heddle row 1").bytes(image).u64(view).finish()
+}
+
+/// Rows of some sources of a model graph.
+pub struct Kept {
+    sources: Vec<KeptSource>,
+    /// Keys whose rows are not written yet.
+    waiting: Vec<Digest>,
+}
+
+struct KeptSource {
+    source: Source,
+    kind: ValueKind,
+    /// Of one record.
+    shape: Vec<usize>,
+    rows: RowSet,
+    waiting: Vec<u8>,
+}
+
+impl Kept {
+    /// Opens the rows of `sources` under their canonical ports; each has a known size.
+    ///
+    /// # Errors
+    /// If the cache or the parameters do not read.
+    pub fn open<B: Backend>(
+        cx: &RunContext<'_>,
+        model: &ModelGraph,
+        parameters: &Parameters<B>,
+        sources: &[Source],
+        looks: &Looks<'_>,
+        need: Need,
+    ) -> Result<Self, NodeError> {
+        let used = sources.iter().filter_map(|source| match source {
+            Source::Node { id, .. } => Some(*id),
+            Source::Input(_) => None,
+        });
+        let nodes = model.graph().upstream(&used.collect::<Vec<_>>());
+        let mut digests: HashMap<String, Digest> = HashMap::new();
+        for parameter in model.used_by_all(&nodes) {
+            let values = parameters.to_host(&parameter.name)?;
+            let mut writer = DigestWriter::new("heddle parameter 1");
+            writer.bytes(bytemuck::cast_slice(&values));
+            digests.insert(parameter.name, writer.finish());
+        }
+        // What is computed here never learns.
+        let need = Need { learns: false, ..need };
+        let numerics = format!("{} {}", cx.compute.numerics(need), need.precision);
+        let pictures = looks.digest()?;
+        let contents = Contents { parameter: &|name| digests.get(name).copied(), input: &|_| pictures };
+        let open = |source: &Source| {
+            let unknown = || NodeError::Other("a frozen output has no known size".to_owned());
+            let shape = model.row_shape(source).ok_or_else(unknown)?;
+            let kind = match model.type_of(source).map(|ty| ty.class) {
+                Some(Class::Sequence) => ValueKind::Sequence,
+                _ => ValueKind::Vector,
+            };
+            let identity = model.identity(source, &contents).ok_or_else(unknown)?;
+            let set = DigestWriter::new("heddle rows 1").digest(&identity).str(&numerics).finish();
+            let bytes = 4 * shape.iter().product::<usize>();
+            let rows = RowSet::open(cx.store.cache(), set, bytes)?;
+            Ok(KeptSource { source: source.clone(), kind, shape, rows, waiting: Vec::new() })
+        };
+        let sources = sources.iter().map(open).collect::<Result<_, NodeError>>()?;
+        Ok(Self { sources, waiting: Vec::new() })
+    }
+
+    /// Whether all sources have a row of a key, as far as the index says.
+    pub fn contains(&self, key: &Digest) -> bool {
+        self.sources.iter().all(|kept| kept.rows.contains(key))
+    }
+
+    /// Of these keys, those that lack a row of some source, each once, in order.
+    ///
+    /// # Errors
+    /// If the cache does not read.
+    pub fn missing(&self, keys: &[Digest]) -> Result<Vec<Digest>, NodeError> {
+        let mut missing: Vec<Digest> = Vec::new();
+        for kept in &self.sources {
+            missing.extend(kept.rows.missing(keys.iter().copied())?);
+        }
+        let mut left: HashSet<Digest> = missing.into_iter().collect();
+        Ok(keys.iter().copied().filter(|key| left.remove(key)).collect())
+    }
+
+    /// Adds rows, in the order of the sources: `values` have one for each key. What waits is lost unless [`Kept::flush`] follows.
+    ///
+    /// # Errors
+    /// If the cache does not write.
+    pub fn add(&mut self, keys: &[Option<Digest>], values: &[HostTensor]) -> Result<(), NodeError> {
+        for (kept, values) in self.sources.iter_mut().zip(values) {
+            let row = kept.shape.iter().product::<usize>();
+            let rows = values.data.chunks_exact(row.max(1)).zip(keys).filter(|(_, key)| key.is_some());
+            rows.for_each(|(row, _)| kept.waiting.extend_from_slice(bytemuck::cast_slice(row)));
+        }
+        self.waiting.extend(keys.iter().flatten());
+        let bytes: usize = self.sources.iter().map(|kept| kept.waiting.len()).sum();
+        if bytes >= CHUNK_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes what waits.
+    ///
+    /// # Errors
+    /// If the cache does not write.
+    pub fn flush(&mut self) -> Result<(), NodeError> {
+        let keys = mem::take(&mut self.waiting);
+        for kept in &mut self.sources {
+            kept.rows.insert(&keys, &mem::take(&mut kept.waiting))?;
+        }
+        Ok(())
+    }
+
+    /// The values of a batch, one for each source.
+    ///
+    /// # Errors
+    /// If a row is not there: it was checked before, so the cache was damaged meanwhile.
+    pub fn batch(&self, keys: &[Digest]) -> Result<Vec<KeptValue>, NodeError> {
+        let lost = || NodeError::Other("a kept row was damaged while it was in use; run again".to_owned());
+        let of = |kept: &KeptSource| {
+            let row = kept.shape.iter().product::<usize>();
+            let mut data: Vec<f32> = Vec::with_capacity(row * keys.len());
+            for key in keys {
+                let bytes = kept.rows.get(key)?.ok_or_else(lost)?;
+                let values = bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value));
+                data.extend(values);
+            }
+            let shape = [&[keys.len()], &*kept.shape].concat();
+            Ok(KeptValue { source: kept.source.clone(), kind: kept.kind, values: HostTensor { shape, data } })
+        };
+        self.sources.iter().map(of).collect()
+    }
+
+    /// The sources.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.sources.iter().map(|kept| &kept.source)
+    }
+}
+
+/// Rows of a batch.
+pub struct KeptValue {
+    /// What they are values of.
+    pub source: Source,
+    /// Vectors or sequences.
+    pub kind: ValueKind,
+    /// The rows.
+    pub values: HostTensor,
+}
