@@ -7,7 +7,7 @@ use crate::{
     backend::{Backend, CrossAttention, RmsNorm},
     error::{TensorError, expect_size},
     module::{Forward, InputSize, Module},
-    parameter::{Init, ParameterSpec},
+    parameter::{Adapter, Init, ParameterSpec},
     tensor::{Seq, gather_rows, reshape},
     value::{Tokens, Value},
 };
@@ -152,6 +152,10 @@ impl Module for Qllama {
         specs.extend(self.projection.map(|out| projection_parameter(self.decoder.width, out)));
         specs.extend(self.head.then(|| self.decoder.head_parameter()));
         specs
+    }
+
+    fn adapters(&self) -> Vec<Adapter> {
+        self.decoder.adapters()
     }
 
     /// `input` is the image's tokens where there is an image, else the text. Text beside an image is not counted: its

@@ -2,11 +2,13 @@
 
 mod cache;
 mod decoder;
+mod lora;
 mod outputs;
 mod stack;
 
 pub use cache::KvCache;
 pub use decoder::Decoder;
+pub use lora::{Lora, Projection};
 pub(super) use outputs::{TextOutputs, put_text};
 pub use stack::Mix;
 pub(super) use stack::{Layout, Looking, Stack};
@@ -15,7 +17,7 @@ use crate::{
     backend::Backend,
     error::TensorError,
     module::{Forward, InputSize, Module},
-    parameter::{Init, ParameterSpec},
+    parameter::{Adapter, Init, ParameterSpec},
 };
 
 /// LLaMA. Input `text` (token ids `[B, T]`); outputs
@@ -66,6 +68,10 @@ impl Module for Llama {
         specs.extend(self.projection.map(|out| projection_parameter(self.decoder.width, out)));
         specs.extend(self.head.then(|| self.decoder.head_parameter()));
         specs
+    }
+
+    fn adapters(&self) -> Vec<Adapter> {
+        self.decoder.adapters()
     }
 
     fn macs(&self, input: InputSize) -> u64 {
