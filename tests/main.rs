@@ -38,6 +38,8 @@ mod init;
 mod invalid;
 /// The order of the crate's modules.
 mod layers;
+/// LoRA: training, evaluating, exporting.
+mod lora;
 /// `nodes` and the registry behind it.
 mod nodes;
 /// `plan`: hits, reasons, what enters a key and what does not.

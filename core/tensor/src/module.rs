@@ -20,7 +20,7 @@ use crate::{
     backend::{Backend, Cpu, CpuF64},
     error::TensorError,
     modules::KvCache,
-    parameter::{ParameterSpec, Scope},
+    parameter::{Adapter, ParameterSpec, Scope},
     tape::Tape,
     tensor::{Image, Matrix, Row, Scalar, Seq, Tensor, Vector},
     value::{Tokens, Value},
@@ -29,7 +29,7 @@ use crate::{
 /// Whether a forward pass is part of training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Drop path and token masking are active.
+    /// Drop path, dropout and token masking are active.
     Train,
     /// Deterministic: the same records give the same outputs.
     Eval,
@@ -79,6 +79,11 @@ pub trait Module: Send + Sync {
     /// The parameters, under their published local names.
     fn parameters(&self) -> Vec<ParameterSpec>;
 
+    /// Pairs of thin matrices among the parameters, under local names: a weight without its pair is a whole model.
+    fn adapters(&self) -> Vec<Adapter> {
+        Vec::new()
+    }
+
     /// Multiply-adds of the forward pass of one record, down to the last output. 0 for an input size of
     /// another kind than the module takes.
     fn macs(&self, input: InputSize) -> u64;
@@ -104,6 +109,8 @@ pub trait Module: Send + Sync {
 pub trait DynModule: Send + Sync {
     /// See [`Module::parameters`].
     fn parameters(&self) -> Vec<ParameterSpec>;
+    /// See [`Module::adapters`].
+    fn adapters(&self) -> Vec<Adapter>;
     /// See [`Module::macs`].
     fn macs(&self, input: InputSize) -> u64;
     /// See [`Module::per_record`].
@@ -135,6 +142,9 @@ macro_rules! dyn_modules {
         impl $crate::module::DynModule for $module {
             fn parameters(&self) -> Vec<$crate::ParameterSpec> {
                 $crate::Module::parameters(self)
+            }
+            fn adapters(&self) -> Vec<$crate::parameter::Adapter> {
+                $crate::Module::adapters(self)
             }
             fn macs(&self, input: $crate::InputSize) -> u64 {
                 $crate::Module::macs(self, input)
@@ -177,7 +187,7 @@ pub struct Forward<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Forward<'a, B> {
-    /// A call without inputs that records nothing. `seed` drives drop path and token masking: give each node
+    /// A call without inputs that records nothing. `seed` drives drop path, dropout and token masking: give each node
     /// and step its own.
     pub fn new(backend: &'a B, scope: Scope<'a, B>, mode: Mode, seed: u64) -> Self {
         let (inputs, wanted, outputs) = Default::default();

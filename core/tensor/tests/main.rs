@@ -8,6 +8,8 @@ mod determinism;
 mod frozen;
 /// Are gradients right, and fused operations the same as composed ones?
 mod gradients;
+/// Is LoRA nothing when new, learnt rightly, and the same when merged?
+mod lora;
 /// Do parameters start, load and save as they should?
 mod parameters;
 /// Do modules give what the official code gives?

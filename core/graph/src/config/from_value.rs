@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde_json::{Value as Json, json};
 
 use super::value::{Value, ValueKind};
-use crate::source::Span;
+use crate::{source::Span, suggest};
 
 /// Why a value does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,12 @@ impl Wrong {
     /// Any other fault of a value.
     pub fn new(value: &Value, message: impl Into<String>) -> Self {
         Self { message: message.into(), span: value.span, help: None }
+    }
+
+    /// A word that is none of the known ones: lists them and names the nearest.
+    pub fn word(value: &Value, word: &str, known: &[&str]) -> Self {
+        let message = format!("`{word}` is not one of {}", suggest::list(known));
+        Self { help: suggest::help(word, known.iter().copied()), ..Self::new(value, message) }
     }
 
     /// Sets what would be right.

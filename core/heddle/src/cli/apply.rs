@@ -167,7 +167,7 @@ fn parameters<B: Backend>(
     let mut parameters = Parameters::init(specs, 0, backend).map_err(crate::exec::NodeError::from)?;
     let file = open(&options.weights)?;
     let from = options.weights.display().to_string();
-    load_published(&needed, &mut parameters, file.bytes(), &from)?;
+    load_published(model, &needed, &mut parameters, file.bytes(), &from)?;
     Ok(parameters)
 }
 

@@ -1,6 +1,9 @@
 //! `heddle export`: the weights of a run, or of an experiment that has run, as a folder that other tools read.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use heddle_cache::{Payload, Wait};
 use heddle_graph::{
@@ -25,6 +28,7 @@ use super::{
 use crate::{
     device,
     exec::{RunsDir, Store},
+    model::{adapters_in, merged},
     project,
 };
 
@@ -142,12 +146,19 @@ fn huggingface(folder: &Path, made: &Made, bytes: &Payload, shard_bytes: u64) ->
         Failure::Other(format!("the weights of `{}` do not read: {error}", made.node))
     };
     let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
+    let unread =
+        |error: String| Failure::Other(format!("the LoRA of `{}` does not read: {error}", made.node));
+    let pairs = adapters_in(bytes).map_err(unread)?;
+    let merged = merged(&file, &pairs).map_err(unread)?;
+    let beside: BTreeSet<&String> = pairs.iter().flat_map(|pair| [&pair.a, &pair.b]).collect();
     let views = file.tensors();
     let tensors: BTreeMap<&str, FolderTensor<'_>> = views
         .iter()
+        .filter(|(name, _)| !beside.contains(name))
         .map(|(name, view)| {
             let head = TensorHead { dtype: view.dtype(), shape: view.shape().to_vec() };
-            (name.as_str(), FolderTensor { head, data: view.data() })
+            let data = merged.get(name).map_or(view.data(), Vec::as_slice);
+            (name.as_str(), FolderTensor { head, data })
         })
         .collect();
     let parameters: usize = tensors.values().map(|tensor| tensor.head.len()).sum();
@@ -157,16 +168,24 @@ fn huggingface(folder: &Path, made: &Made, bytes: &Payload, shard_bytes: u64) ->
     let config = format!("{:#}\n", config(made, parameters));
     std::fs::write(folder.join(CONFIG), config).map_err(io(CONFIG))?;
     let files = if files == 1 { "one file".to_owned() } else { format!("{files} files") };
-    Ok(format!("{} tensors, {parameters} parameters in {files}", tensors.len()))
+    let lora = if pairs.is_empty() { String::new() } else { format!(", LoRA merged into {}", pairs.len()) };
+    Ok(format!("{} tensors, {parameters} parameters in {files}{lora}", tensors.len()))
 }
 
-/// What tools that look for a kind of model see, and the graph itself.
+/// What tools that look for a kind of model see, and the graph itself, of whose LoRA nothing is left.
 fn config(made: &Made, parameters: usize) -> Json {
+    let mut graph = made.graph.clone();
+    let nodes = graph.as_mut().and_then(|graph| graph.get_mut("nodes")?.as_object_mut());
+    for node in nodes.into_iter().flat_map(|nodes| nodes.values_mut()) {
+        if let Some(params) = node.get_mut("params").and_then(Json::as_object_mut) {
+            params.remove("lora");
+        }
+    }
     json!({
         "architectures": ["heddle"],
         "model_type": "heddle",
         "heddle_version": env!("CARGO_PKG_VERSION"),
         "num_parameters": parameters,
-        "graph": made.graph,
+        "graph": graph,
     })
 }

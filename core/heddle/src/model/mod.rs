@@ -3,6 +3,7 @@
 //! Knows nothing of data, optimisers or files. Parameters are kept as `node/local name` and appear in weight
 //! files under their published names.
 
+mod adapters;
 mod cut;
 mod identity;
 mod prefixes;
@@ -21,9 +22,10 @@ use heddle_graph::{
     config::GraphId,
     graph::{Graph, InPort, Inputs, Node, NodeId, PortType, Source},
 };
-use heddle_tensor::{DynModule, ParameterSpec};
+use heddle_tensor::{DynModule, ParameterSpec, parameter::Adapter};
 use serde_json::Value as Json;
 
+pub use adapters::{adapters_in, merged};
 pub use cut::{Cut, Feed, Moving, State};
 pub use identity::Contents;
 pub use prefixes::Prefixes;
@@ -107,6 +109,19 @@ impl ModelGraph {
             spec,
         };
         self.modules[&id].parameters().into_iter().map(parameter).collect()
+    }
+
+    /// Pairs of thin matrices among the parameters (LoRA), as `node/local name`.
+    pub fn adapters(&self) -> Vec<Adapter> {
+        let of_node = |id: NodeId| {
+            let node = &self.graph.node(id).name;
+            let full = |Adapter { weight, a, b, scale }: Adapter| {
+                let [weight, a, b] = [weight, a, b].map(|local| format!("{node}/{local}"));
+                Adapter { weight, a, b, scale }
+            };
+            self.modules[&id].adapters().into_iter().map(full).collect::<Vec<_>>()
+        };
+        self.graph.ids().filter(|id| self.graph.owner(*id) == *id).flat_map(of_node).collect()
     }
 
     /// The parameters that some nodes compute with, in the order of [`ModelGraph::parameters`].

@@ -214,6 +214,16 @@ pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
         compose::silu::<Self>(x)
     }
 
+    /// `silu(gate) up`, elementwise: the middle of a gated perceptron.
+    fn gated(&self, gate: Matrix<Self>, up: Matrix<Self>) -> Result<Matrix<Self>, TensorError> {
+        compose::gated(self, gate, up)
+    }
+
+    /// Each element of `x` times a number of its own, which gets no gradient: dropout.
+    fn scale_each(&self, x: Matrix<Self>, factors: Vec<Self::Elem>) -> Result<Matrix<Self>, TensorError> {
+        compose::scale_each(self, x, factors)
+    }
+
     /// Multi-head attention `softmax(scale q k^T + mask) v` per head; `q` is `[B, Nq, C]`, `k` and `v` are
     /// `[B, Nk, C]`, the result is `[B, Nq, C]`. Head `h` is columns `h C/heads ..`.
     fn attention(

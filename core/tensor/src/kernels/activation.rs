@@ -21,6 +21,32 @@ pub fn gelu_backward(x: &[f32], dy: &[f32], dx: &mut [f32]) {
     tasks.for_each(|((dx, x), dy)| gelu_input(x, dy, dx));
 }
 
+/// `out = gate sigmoid(gate) up`.
+pub fn gated_forward(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    assert!(gate.len() == out.len() && up.len() == out.len());
+    let tasks = out.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK));
+    tasks.for_each(|((out, gate), up)| silu_mul(gate, up, out));
+}
+
+/// Adds the gradients of both factors to `dgate` and `dup`, where they are wanted.
+pub fn gated_backward(
+    gate: &[f32],
+    up: &[f32],
+    dy: &[f32],
+    dgate: Option<&mut [f32]>,
+    dup: Option<&mut [f32]>,
+) {
+    let (mut of_gate, mut of_up, mut out) = (gate.to_vec(), up.to_vec(), vec![0.0; dy.len()]);
+    let factors = of_gate.par_chunks_mut(CHUNK).zip(of_up.par_chunks_mut(CHUNK));
+    let tasks = factors.zip(out.par_chunks_mut(CHUNK)).zip(dy.par_chunks(CHUNK));
+    tasks.for_each(|(((gate, up), out), dy)| silu_mul_gradients(gate, up, dy, out));
+    for (sum, part) in [(dgate, of_gate), (dup, of_up)] {
+        if let Some(sum) = sum {
+            sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        }
+    }
+}
+
 multiversion! {
     /// `out = keep gelu(x + bias)` for one row.
     pub fn bias_gelu(x: &[f32], bias: &[f32], keep: f32, out: &mut [f32]) {

@@ -24,7 +24,7 @@ pub use internvit::{DropPathMode, InternVit};
 pub use itc::Itc;
 pub use itm::Itm;
 pub use linear::Linear;
-pub use llama::{Decoder, KvCache, Llama, Mix};
+pub use llama::{Decoder, KvCache, Llama, Lora, Mix, Projection};
 pub use mean_pool::MeanPool;
 pub use pairs::{PairScheme, Pairs};
 pub use probe::Probe;

@@ -6,8 +6,8 @@ use super::llama::{Decoder, Layout, Looking, Mix, Stack, TextOutputs, projection
 use crate::{
     backend::{Backend, CrossAttention, RmsNorm},
     error::{TensorError, expect_size},
-    module::{Forward, InputSize, Module},
-    parameter::{Init, ParameterSpec},
+    module::{Forward, InputSize, Module, PerRecord},
+    parameter::{Adapter, Init, ParameterSpec},
     tensor::{Seq, gather_rows, reshape},
     value::{Tokens, Value},
 };
@@ -152,6 +152,14 @@ impl Module for Qllama {
         specs.extend(self.projection.map(|out| projection_parameter(self.decoder.width, out)));
         specs.extend(self.head.then(|| self.decoder.head_parameter()));
         specs
+    }
+
+    fn adapters(&self) -> Vec<Adapter> {
+        self.decoder.adapters()
+    }
+
+    fn per_record(&self) -> PerRecord {
+        self.decoder.per_record()
     }
 
     /// `input` is the image's tokens where there is an image, else the text. Text beside an image is not counted: its

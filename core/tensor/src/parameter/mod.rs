@@ -1,5 +1,6 @@
 //! Named weights.
 
+mod adapter;
 mod file;
 mod finite;
 pub mod folder;
@@ -8,6 +9,7 @@ mod spec;
 mod store;
 mod stream;
 
+pub use adapter::{Adapter, merge};
 pub use file::{LoadOptions, LoadReport, WeightsError, WeightsFile, to_safetensors};
 pub use finite::check_finite;
 pub(crate) use init::stream as random_stream;

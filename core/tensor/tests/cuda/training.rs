@@ -2,7 +2,7 @@
 
 use heddle_tensor::{
     AdamW, Backend, Cpu, Ema, HostTensor, Mode, Module, Parameters, Precision, Tape, Tokens, Value, backward,
-    modules::{AttentionPool, Decoder, FlattenLinear, InternVit, Itc, Llama, MeanPool},
+    modules::{AttentionPool, Decoder, FlattenLinear, InternVit, Itc, Llama, Lora, MeanPool, Projection},
     value::ValueKind,
     weighted_sum,
 };
@@ -198,6 +198,21 @@ fn training_repeats_its_bits_with_and_without_checkpoints() {
         assert!(bits(false) == first, "{precision:?}: other bits the second time");
         assert!(bits(true) == first, "{precision:?}: other bits with checkpoints");
     }
+}
+
+/// The pairs of LoRA and their dropout, which have operations of their own.
+#[test]
+fn lora_is_that_of_the_cpu() {
+    let model = |checkpoint| {
+        let mut model = Model::new(checkpoint);
+        let lora = Lora { on: Projection::ALL.into(), rank: 2, alpha: 4.0, dropout: 0.2 };
+        model.text.decoder.lora = Some(lora);
+        model
+    };
+    let found = fit(&cuda(Precision::F32), &model(false), 3);
+    let worst = difference(&fit(&Cpu::default(), &model(false), 3), &found);
+    assert!(worst <= 2e-3, "off by {worst}");
+    assert!(fit(&cuda(Precision::F32), &model(true), 3) == found, "other bits with checkpoints");
 }
 
 /// What remains of the modules, and the outputs that training does not ask for.

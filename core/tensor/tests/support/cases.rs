@@ -74,6 +74,10 @@ cases! { ($) case_tests
     normalize_rows: [21], |b, [x]| b.normalize_rows(mat(x, 3)?);
     gelu: [21], |b, [x]| b.gelu(mat(x, 3)?);
     silu: [21], |b, [x]| b.silu(mat(x, 3)?);
+    gated: [21, 21], |b, [gate, up]| b.gated(mat(gate, 3)?, mat(up, 3)?);
+    scale_each: [21], |b, [x]| {
+        b.scale_each(mat(x, 3)?, (0..21).map(|i| B::Elem::of(f64::from(i % 3) / 2.0)).collect())
+    };
     vit_attention: [24, 4, 48, 12, 4, 4, 16, 4, 4], |b, [x, norm, qkv, bias, query, key, proj, proj_bias, gamma]| {
         let w = VitAttention {
             norm: RmsNorm { weight: norm, eps: 1e-3 },

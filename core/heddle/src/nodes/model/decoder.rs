@@ -6,7 +6,7 @@ use heddle_graph::{
 };
 use heddle_tensor::modules::Decoder;
 
-use super::checkpoint;
+use super::{checkpoint, lora::read_lora};
 
 /// Reads the stack's settings.
 pub fn read_decoder(r: &mut Reader<'_>) -> Decoder {
@@ -34,6 +34,7 @@ pub fn read_decoder(r: &mut Reader<'_>) -> Decoder {
             .max(1 << 20)
             .or(base.max_positions),
         checkpoint: checkpoint(r),
+        lora: read_lora(r),
     };
     if !decoder.width.is_multiple_of(decoder.heads) || !(decoder.width / decoder.heads).is_multiple_of(2) {
         let message =

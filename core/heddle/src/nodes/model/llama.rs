@@ -35,7 +35,12 @@ impl Kind<dyn ModelNode, ()> for Llama {
                       there is `lm_head`: `logits` `[B,T,vocab]`, and for losses `predictions` and `targets`, the rows \
                       that predict a token which counts (`loss.lm`). `context` names sequences whose rows stand for \
                       tokens, such as the image's in a chat: `context-tokens` has the id of each, and every such token \
-                      takes the next row. `states.i` is the sequence before layer i. The defaults are \
+                      takes the next row. `states.i` is the sequence before layer i. `lora` puts a pair of thin matrices, `lora_A` \
+                      `[rank,in]` and `lora_B` `[out,rank]`, beside the projections that it names, in every layer: y = W x + \
+                      alpha/rank B A dropout(x) (Hu et al. 2021; names and start are those of PEFT). A new pair changes \
+                      nothing. `train = [\"llm.*.lora_A\", \"llm.*.lora_B\"]` trains the pairs of the node `llm` alone; \
+                      weights of a run without them load (`weights = { llm = \"talk\" }`), and `heddle export` merges \
+                      them. The defaults are \
                       the 7B text encoder of InternVL-C. The prompt prefix (`summarize:`) and the text length belong \
                       to the graph's input: `inputs = { caption = { type = \"text\", prefix = \"summarize:\", length = 80 } }`.",
             example: "[nodes.text]\nkind = \"model.llama\"\nin = \"caption\"\nvocab = 4096\nwidth = 96\ndepth = 1\nheads = 4\n\

@@ -6,6 +6,7 @@ mod flatten_linear;
 mod internvit;
 mod linear;
 mod llama;
+mod lora;
 mod mean_pool;
 mod pairs;
 mod projector;

@@ -42,7 +42,8 @@ impl Kind<dyn ModelNode, ()> for Qllama {
                       an image (`queries`), `text` alone a text as `model.llama` does (causal), both together as `mask` \
                       says. Several calls with one set of parameters are nodes that `share` it: `[nodes.match]`, `share = \
                       \"qllama\"`. A call for text alone needs neither queries nor cross-attention. The text's outputs are \
-                      those of `model.llama`. The defaults are InternVL's 8B middleware.",
+                      those of `model.llama`, and so is `lora`, on self-attention and MLP. The defaults are InternVL's 8B \
+                      middleware.",
             example: "[nodes.qllama]\nkind = \"model.qllama\"\nin = { vision = \"vit.tokens\" }\nvocab = 4096\nwidth = 96\n\
                       depth = 2\nheads = 4\nmlp-width = 256\nqueries = 16\n",
         }

@@ -35,7 +35,7 @@ impl<B: Backend> Loaded<B> {
         let specs = wanted.iter().map(|parameter| (parameter.name.clone(), parameter.spec.clone()));
         let mut parameters = Parameters::init(specs, 0, &backend)?;
         let from = format!("the artifact of `{}`", weights.from);
-        load_published(&wanted, &mut parameters, &weights.bytes, &from)
+        load_published(&model, &wanted, &mut parameters, &weights.bytes, &from)
             .map_err(|error| NodeError::Other(error.to_string()))?;
         Ok(Self { model, parameters, nodes })
     }

@@ -49,7 +49,8 @@ impl Kind<dyn Node, Models> for Train {
             details: "Each step draws `accumulate` batches, adds the gradients of the weighted losses, clips their global \
                       norm and takes one AdamW step (decoupled decay; vectors and biases do not decay). A batch is a pure \
                       function of (seed, step), whatever the number of threads. `train` names the parameters that learn \
-                      (`node`, `node.prefix` or globs over them); everything else is frozen and costs no gradient. \
+                      (`node`, `node.prefix` or globs over them; `node.*.lora_A` and `node.*.lora_B` for LoRA); everything else is \
+                      frozen and costs no gradient. \
                       Without `weights` the model starts from the seed. A text input with a `template` gets the records' dialogues \
                       (`dialogues`), of which the answers are learnt.",
             example: "[nodes.stage1]\nkind = \"train\"\ngraph = \"../graphs/internvl-c.toml\"\n\

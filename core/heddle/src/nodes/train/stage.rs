@@ -88,6 +88,7 @@ fn load_weights<B: Backend>(
 ) -> Result<Vec<String>, NodeError> {
     let mut all: Vec<&Artifact> = cx.all("weights").iter().collect();
     all.sort_by_key(|weights| weights.label.as_ref().map_or(0, |label| label.matches('.').count()));
+    let whole = all.iter().any(|weights| weights.label.is_none());
     let (mut loaded, mut takers) = (BTreeSet::new(), BTreeSet::new());
     for weights in all {
         let from = format!("the artifact of `{}`", weights.from);
@@ -97,7 +98,8 @@ fn load_weights<B: Backend>(
         loaded.extend(report.loaded);
         takers.extend(label.map(|label| label.split_once('.').map_or(label, |(node, _)| node).to_owned()));
     }
-    let of_a_taker = |name: &String| name.split_once('/').is_some_and(|(node, _)| takers.contains(node));
+    let of_a_taker =
+        |name: &String| whole || name.split_once('/').is_some_and(|(node, _)| takers.contains(node));
     let names = model.parameters().into_iter().map(|parameter| parameter.name);
     let new: Vec<String> = names.filter(|name| of_a_taker(name) && !loaded.contains(name)).collect();
     let note = |first: &String| format!("{} tensors start from the seed, such as `{first}`", new.len());

@@ -127,9 +127,13 @@ pub fn choose(graph: Option<&ModelGraph>, mut offers: Offers) -> Result<Chosen, 
     match graph {
         None => tensors = std::mem::take(&mut offers),
         Some(graph) => {
+            // Pairs of LoRA start new where the file has none.
+            let pairs = graph.adapters();
+            let may_be_new = |name: &String| pairs.iter().any(|pair| pair.a == *name || pair.b == *name);
             for parameter in graph.parameters() {
                 let (name, needed) = (parameter.published, parameter.spec.shape);
                 match offers.remove(&name) {
+                    None if may_be_new(&parameter.name) => {}
                     None => mistakes.push(Misfit::Missing { name, needed }),
                     Some(Offer { key, head }) if head.shape != needed => {
                         mistakes.push(Misfit::Shape { key, name, found: head.shape, needed });

@@ -1,12 +1,12 @@
 //! Activations.
 
-use dfdx::prelude::{TryAdd, TryMul, TrySub};
+use dfdx::prelude::{HasShape, TryAdd, TryMul, TrySub};
 
 use crate::{
     backend::Backend,
     element::Element,
     error::{OnDevice, TensorError},
-    tensor::{Matrix, detach},
+    tensor::{Matrix, constant, detach},
 };
 
 /// See [`Backend::gelu`].
@@ -33,4 +33,19 @@ fn normal_density<B: Backend>(x: Matrix<B>) -> Result<Matrix<B>, TensorError> {
 pub fn silu<B: Backend>(x: Matrix<B>) -> Result<Matrix<B>, TensorError> {
     let gate = x.clone().try_sigmoid().on_device()?;
     x.try_mul(gate).on_device()
+}
+
+/// See [`Backend::gated`].
+pub fn gated<B: Backend>(backend: &B, gate: Matrix<B>, up: Matrix<B>) -> Result<Matrix<B>, TensorError> {
+    backend.silu(gate)?.try_mul(up).on_device()
+}
+
+/// See [`Backend::scale_each`].
+pub fn scale_each<B: Backend>(
+    backend: &B,
+    x: Matrix<B>,
+    factors: Vec<B::Elem>,
+) -> Result<Matrix<B>, TensorError> {
+    let factors: Matrix<B> = constant(backend, factors, *x.shape())?;
+    x.try_mul(factors).on_device()
 }

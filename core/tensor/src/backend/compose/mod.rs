@@ -16,7 +16,7 @@ mod scalar;
 mod sequence;
 mod sublayer;
 
-pub use activation::{gelu, silu};
+pub use activation::{gated, gelu, scale_each, silu};
 pub use attention::{attention, rotary};
 pub use dense::{linear, linear_onto, linear_transposed, matmul};
 pub use loss::{contrastive, cross_entropy};

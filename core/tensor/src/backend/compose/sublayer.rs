@@ -1,11 +1,11 @@
 //! Whole sub-layers, each made of the backend's own smaller operations.
 
-use dfdx::prelude::{HasShape, TryMul};
+use dfdx::prelude::HasShape;
 
 use super::attention::packed_attention;
 use crate::{
     backend::{Backend, CrossAttention, LlamaAttention, LlamaMlp, VitAttention, VitMlp},
-    error::{OnDevice, TensorError},
+    error::TensorError,
     mask::Mask,
     tensor::{Matrix, Seq, reshape},
 };
@@ -94,8 +94,8 @@ pub fn cross_attention<B: Backend>(
 pub fn llama_mlp<B: Backend>(backend: &B, x: Seq<B>, w: LlamaMlp<B>) -> Result<Seq<B>, TensorError> {
     let shape = *x.shape();
     let normed = backend.rms_norm(rows::<B>(x.clone())?, w.norm.weight, w.norm.eps)?;
-    let gate = backend.silu(backend.linear(normed.clone(), w.gate, None)?)?;
+    let gate = backend.linear(normed.clone(), w.gate, None)?;
     let up = backend.linear(normed, w.up, None)?;
-    let out = backend.linear(gate.try_mul(up).on_device()?, w.down, None)?;
+    let out = backend.linear(backend.gated(gate, up)?, w.down, None)?;
     backend.residual(x, reshape::<_, _, B>(out, shape)?, None, None)
 }

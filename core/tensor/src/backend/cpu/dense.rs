@@ -1,4 +1,4 @@
-//! Linear layers and GELU.
+//! Linear layers, activations, products of elements.
 
 use dfdx::prelude::HasShape;
 
@@ -9,7 +9,7 @@ use super::{
     own_op::{Input, finish, merged, read, with_gradients},
 };
 use crate::{
-    error::TensorError,
+    error::{TensorError, expect_size},
     kernels::{
         activation,
         bf16::{self, PackedWeights},
@@ -124,6 +124,38 @@ pub(super) fn gelu(backend: &Cpu, x: Matrix<Cpu>) -> Result<Matrix<Cpu>, TensorE
         with_gradients(grads, [x], |[dx]| {
             if let Some(dx) = dx {
                 activation::gelu_backward(x.data(), dy, dx);
+            }
+        })
+    })
+}
+
+/// See [`crate::Backend::gated`].
+pub(super) fn gated(backend: &Cpu, gate: Matrix<Cpu>, up: Matrix<Cpu>) -> Result<Matrix<Cpu>, TensorError> {
+    let shape = *gate.shape();
+    let inputs = [read(gate)?, read(up)?];
+    let mut out = vec![0.0; inputs[0].data().len()];
+    activation::gated_forward(inputs[0].data(), inputs[1].data(), &mut out);
+    finish(backend, out, shape, inputs, |grads, dy, inputs| {
+        with_gradients(grads, inputs.each_ref(), |[dgate, dup]| {
+            activation::gated_backward(inputs[0].data(), inputs[1].data(), dy, dgate, dup);
+        })
+    })
+}
+
+/// See [`crate::Backend::scale_each`].
+pub(super) fn scale_each(
+    backend: &Cpu,
+    x: Matrix<Cpu>,
+    factors: Vec<f32>,
+) -> Result<Matrix<Cpu>, TensorError> {
+    let shape = *x.shape();
+    let x = read(x)?;
+    expect_size("factors, one for each element", x.data().len(), factors.len())?;
+    let out = x.data().iter().zip(&factors).map(|(x, factor)| x * factor).collect();
+    finish(backend, out, shape, [x], move |grads, dy, [x]| {
+        with_gradients(grads, [x], |[dx]| {
+            if let Some(dx) = dx {
+                dx.iter_mut().zip(dy.iter().zip(&factors)).for_each(|(dx, (dy, factor))| *dx += dy * factor);
             }
         })
     })

@@ -179,6 +179,14 @@ impl Backend for Cpu {
         dense::gelu(self, x)
     }
 
+    fn gated(&self, gate: Matrix<Self>, up: Matrix<Self>) -> Result<Matrix<Self>, TensorError> {
+        dense::gated(self, gate, up)
+    }
+
+    fn scale_each(&self, x: Matrix<Self>, factors: Vec<f32>) -> Result<Matrix<Self>, TensorError> {
+        dense::scale_each(self, x, factors)
+    }
+
     fn attention(
         &self,
         qkv: [Seq<Self>; 3],

@@ -5,14 +5,14 @@ use dfdx::prelude::HasShape;
 use super::{
     Cuda,
     address::{Address, Output},
-    array::View,
+    array::{Array, Kind, View},
     columns::Columns,
-    driver::Grid,
+    driver::{Argument, Grid},
     own_op::{Input, finish, tape},
     product::{Layout, Product},
 };
 use crate::{
-    error::TensorError,
+    error::{TensorError, expect_size},
     tensor::{Matrix, Row},
 };
 
@@ -110,6 +110,48 @@ pub(super) fn silu(cuda: &Cuda, x: Matrix<Cuda>) -> Result<Matrix<Cuda>, TensorE
     cuda.launch("silu", grid, &[&x.address(), &out.address, &len])?;
     Ok(finish(cuda, out, tape([&x]), move |cuda, grads, dout| match x.gradient(cuda, grads)? {
         Some(dx) => cuda.launch("silu_backward", grid, &[&x.address(), &dout, &dx, &len]),
+        None => Ok(()),
+    }))
+}
+
+/// See [`crate::Backend::gated`].
+pub(super) fn gated(cuda: &Cuda, gate: Matrix<Cuda>, up: Matrix<Cuda>) -> Result<Matrix<Cuda>, TensorError> {
+    let shape = *gate.shape();
+    let (gate, up) = (Input::read(gate)?, Input::read(up)?);
+    let (len, grid) = (gate.len(), Grid::flat(gate.len()));
+    let out = Output::new(cuda, shape)?;
+    cuda.launch("gated_f32", grid, &[&gate.address(), &up.address(), &out.address, &len])?;
+    Ok(finish(cuda, out, tape([&gate, &up]), move |cuda, grads, dout| {
+        let parts = [cuda.array(Kind::F32, len)?, cuda.array(Kind::F32, len)?];
+        let arguments: [&dyn Argument; 6] =
+            [&gate.address(), &up.address(), &dout, &parts[0].address(), &parts[1].address(), &len];
+        cuda.launch("gated_backward_f32", grid, &arguments)?;
+        for (input, part) in [&gate, &up].into_iter().zip(&parts) {
+            if let Some(gradient) = input.gradient(cuda, grads)? {
+                cuda.launch("axpy", grid, &[&1.0_f32, &part.address(), &gradient, &len])?;
+            }
+        }
+        Ok(())
+    }))
+}
+
+/// `out (+)= x factors`, elementwise.
+fn multiply(cuda: &Cuda, [x, factors, out]: [Address; 3], add: bool, len: usize) -> Result<(), TensorError> {
+    let add = usize::from(add);
+    cuda.launch("times_each", Grid::flat(len), &[&x, &factors, &out, &add, &len])
+}
+
+/// See [`crate::Backend::scale_each`].
+pub(super) fn scale_each(cuda: &Cuda, x: Matrix<Cuda>, factors: &[f32]) -> Result<Matrix<Cuda>, TensorError> {
+    let shape = *x.shape();
+    let x = Input::read(x)?;
+    let len = x.len();
+    expect_size("factors, one for each element", len, factors.len())?;
+    let factors = Array::upload(cuda.driver(), factors)?;
+    let out = Output::new(cuda, shape)?;
+    multiply(cuda, [x.address(), factors.address(), out.address], false, len)?;
+    Ok(finish(cuda, out, tape([&x]), move |cuda, grads, dout| match x.gradient(cuda, grads)? {
+        Some(dx) => multiply(cuda, [dout, factors.address(), dx], true, len),
         None => Ok(()),
     }))
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dfdx::prelude::HasShape;
 
+use super::lora::{Pairs, Projection};
 use crate::{
     backend::{Backend, LlamaAttention},
     error::{TensorError, expect_size},
@@ -104,34 +105,36 @@ fn real_rows(row: &[bool]) -> u32 {
     row.iter().filter(|real| **real).count() as u32
 }
 
-/// A layer's self-attention that keeps keys and values: of whole sequences (`[B, N, C]`, one position per column) if `cache`
-/// has nothing of this layer yet, else of one more token each (`[B, 1, C]`, one position per sequence).
+/// A layer's self-attention step by step, for what the fused one does not do: LoRA, and keeping keys and values. Of whole
+/// sequences (`[B, N, C]`, one position per column) if nothing of this layer is kept yet, else of one more token each (`[B,
+/// 1, C]`, one position per sequence).
 pub(super) fn attend<B: Backend>(
     backend: &B,
     x: Seq<B>,
-    w: LlamaAttention<B>,
+    (w, pairs): (LlamaAttention<B>, &Pairs<B>),
     positions: &[u32],
     mask: &Mask,
-    (cache, index): (&mut KvCache<B>, usize),
+    kept: Option<(&mut KvCache<B>, usize)>,
 ) -> Result<Seq<B>, TensorError> {
     let shape @ (batch, len, width) = *x.shape();
-    let first = cache.layers.len() == index;
-    if !first {
+    let first = kept.as_ref().is_none_or(|(cache, index)| cache.layers.len() == *index);
+    if let (false, Some((cache, _))) = (first, &kept) {
         expect_size("tokens, one for each sequence", 1, len)?;
         expect_size("sequences of a cache", cache.batch(), batch)?;
     }
-    let rows = reshape::<_, _, B>(x.clone(), (batch * len, width))?;
-    let normed = backend.rms_norm(rows, w.norm.weight, w.norm.eps)?;
-    let project = |weight: Matrix<B>| backend.linear(normed.clone(), weight, None);
+    let rows = reshape::<_, _, B>(x, (batch * len, width))?;
+    let normed = backend.rms_norm(rows.clone(), w.norm.weight, w.norm.eps)?;
+    let project = |projection, weight: Matrix<B>| pairs.linear(backend, projection, normed.clone(), weight);
     // One token each has one position each: they lie in one sequence while they are turned.
     let turned = |rows: Matrix<B>| {
         let columns = if first { (batch, len, width) } else { (1, batch, width) };
         let rows = reshape::<_, _, B>(rows, columns)?;
         reshape::<_, _, B>(backend.rotary(rows, w.heads, w.rope_base, positions)?, shape)
     };
-    let (queries, keys) = (turned(project(w.query)?)?, turned(project(w.key)?)?);
-    let values = reshape::<_, _, B>(project(w.value)?, shape)?;
-    let layer = match cache.layers.get(index) {
+    let queries = turned(project(Projection::Query, w.query)?)?;
+    let keys = turned(project(Projection::Key, w.key)?)?;
+    let values = reshape::<_, _, B>(project(Projection::Value, w.value)?, shape)?;
+    let layer = match kept.as_ref().and_then(|(cache, index)| cache.layers.get(*index)) {
         None => Layer { keys, values },
         Some(past) => Layer {
             keys: backend.concat_rows(past.keys.clone(), keys)?,
@@ -140,12 +143,13 @@ pub(super) fn attend<B: Backend>(
     };
     let scale = ((width / w.heads) as f64).powf(-0.5);
     let out = backend.attention([queries, layer.keys.clone(), layer.values.clone()], w.heads, scale, mask)?;
-    if first {
-        cache.layers.push(layer);
-    } else {
-        cache.layers[index] = layer;
+    if let Some((cache, index)) = kept {
+        match cache.layers.get_mut(index) {
+            Some(past) => *past = layer,
+            None => cache.layers.push(layer),
+        }
     }
     let out = reshape::<_, _, B>(out, (batch * len, width))?;
-    let out = backend.linear_onto(reshape::<_, _, B>(x, (batch * len, width))?, out, w.out)?;
+    let out = pairs.linear_onto(backend, Projection::Out, rows, (out, w.out))?;
     reshape::<_, _, B>(out, shape)
 }

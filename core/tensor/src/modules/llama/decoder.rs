@@ -1,5 +1,6 @@
 //! LLaMA's stack (Touvron et al., 2023): what the text tower, QLLaMA and the chat decoder have in common.
 
+use super::lora::{Lora, Projection};
 use crate::{
     Backend,
     backend::{LlamaAttention, LlamaMlp, RmsNorm},
@@ -35,6 +36,8 @@ pub struct Decoder {
     pub max_positions: usize,
     /// Whether training keeps only the input of each layer and runs the layer again in the backward pass.
     pub checkpoint: bool,
+    /// Thin matrices beside some projections of every layer.
+    pub lora: Option<Lora>,
 }
 
 impl Default for Decoder {
@@ -50,6 +53,7 @@ impl Default for Decoder {
             rope_base: 10000.0,
             max_positions: 2048,
             checkpoint: false,
+            lora: None,
         }
     }
 }
@@ -75,7 +79,7 @@ impl Decoder {
             let reason = format!("{} heads do not divide among {kept} heads of keys and values", self.heads);
             return Err(TensorError::Config(reason));
         }
-        Ok(())
+        self.lora.as_ref().map_or(Ok(()), Lora::check)
     }
 
     /// Heads of keys and values.
@@ -93,7 +97,18 @@ impl Decoder {
         self.width / self.heads
     }
 
-    /// The embedding, the layers, the final norm.
+    /// Rows and columns of a projection.
+    pub(super) fn sizes(&self, projection: Projection) -> [usize; 2] {
+        let (d, m, kept) = (self.width, self.mlp_width, self.kept_width());
+        match projection {
+            Projection::Query | Projection::Out => [d, d],
+            Projection::Key | Projection::Value => [kept, d],
+            Projection::Gate | Projection::Up => [m, d],
+            Projection::Down => [d, m],
+        }
+    }
+
+    /// The embedding, the layers, the final norm, what is beside the layers' projections.
     pub(in crate::modules) fn parameters(&self) -> Vec<ParameterSpec> {
         let (d, m, kept) = (self.width, self.mlp_width, self.kept_width());
         let mut specs = vec![ParameterSpec::new(TABLE, [self.vocab, d], MATRIX)];
@@ -110,6 +125,7 @@ impl Decoder {
             }
         }
         specs.push(ParameterSpec::new("model.norm.weight", [d], Init::Ones));
+        specs.extend(self.lora_parameters());
         specs
     }
 
@@ -122,7 +138,7 @@ impl Decoder {
     pub(in crate::modules) fn macs(&self, tokens: usize) -> u64 {
         let (n, d, m) = (tokens as u64, self.width as u64, self.mlp_width as u64);
         let kept = (self.kept_width()) as u64;
-        self.depth as u64 * (n * (2 * d * d + 2 * d * kept + 3 * d * m) + 2 * n * n * d)
+        self.depth as u64 * (n * (2 * d * d + 2 * d * kept + 3 * d * m + self.lora_macs()) + 2 * n * n * d)
     }
 
     /// Rows of the embedding for some of the tokens of a batch, `[places, C]`. Row 0, which is padding, gets no
@@ -158,10 +174,7 @@ impl Decoder {
         let matrix = |part: &str, rows: usize| {
             cx.matrix(&format!("model.layers.{index}.self_attn.{part}_proj.weight"), rows, width)
         };
-        let for_each_head = |weight: Matrix<B>| match self.kept_heads() == self.heads {
-            true => Ok(weight),
-            false => gather_rows(cx.backend(), weight, &self.rows_of_heads()),
-        };
+        let for_each_head = |weight: Matrix<B>| self.for_each_head(cx.backend(), weight);
         Ok(LlamaAttention {
             norm: self.norm(cx, &format!("model.layers.{index}.input_layernorm.weight"))?,
             query: matrix("q", width)?,
@@ -171,6 +184,18 @@ impl Decoder {
             heads: self.heads,
             rope_base: self.rope_base,
         })
+    }
+
+    /// The rows of a matrix to keys or values, those that several heads read once for each.
+    pub(super) fn for_each_head<B: Backend>(
+        &self,
+        backend: &B,
+        weight: Matrix<B>,
+    ) -> Result<Matrix<B>, TensorError> {
+        match self.kept_heads() == self.heads {
+            true => Ok(weight),
+            false => gather_rows(backend, weight, &self.rows_of_heads()),
+        }
     }
 
     /// Which row of a projection to keys or values belongs to each column of the queries.

@@ -2,11 +2,13 @@
 
 mod cache;
 mod decoder;
+mod lora;
 mod outputs;
 mod stack;
 
 pub use cache::KvCache;
 pub use decoder::Decoder;
+pub use lora::{Lora, Projection};
 pub(super) use outputs::{TextOutputs, put_text};
 pub use stack::Mix;
 pub(super) use stack::{Layout, Looking, Stack};
@@ -14,8 +16,8 @@ pub(super) use stack::{Layout, Looking, Stack};
 use crate::{
     backend::Backend,
     error::TensorError,
-    module::{Forward, InputSize, Module},
-    parameter::{Init, ParameterSpec},
+    module::{Forward, InputSize, Module, PerRecord},
+    parameter::{Adapter, Init, ParameterSpec},
 };
 
 /// LLaMA. Input `text` (token ids `[B, T]`); outputs
@@ -66,6 +68,14 @@ impl Module for Llama {
         specs.extend(self.projection.map(|out| projection_parameter(self.decoder.width, out)));
         specs.extend(self.head.then(|| self.decoder.head_parameter()));
         specs
+    }
+
+    fn adapters(&self) -> Vec<Adapter> {
+        self.decoder.adapters()
+    }
+
+    fn per_record(&self) -> PerRecord {
+        self.decoder.per_record()
     }
 
     fn macs(&self, input: InputSize) -> u64 {

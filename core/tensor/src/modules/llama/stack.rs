@@ -7,6 +7,7 @@ use dfdx::prelude::{HasShape, Merge};
 use super::{
     cache::{KvCache, attend},
     decoder::Decoder,
+    lora::Pairs,
 };
 use crate::{
     backend::{Backend, CrossAttention, LlamaAttention, LlamaMlp, Weights},
@@ -156,15 +157,18 @@ impl Shape {
         layer: Layer<B>,
         kept: Option<(&mut KvCache<B>, usize)>,
     ) -> Result<Seq<B>, TensorError> {
-        let x = match kept {
-            Some(kept) => attend(backend, x, layer.attention, &self.positions, &self.mask, kept)?,
-            None => backend.llama_attention(x, layer.attention, &self.positions, &self.mask)?,
+        let x = match kept.is_some() || layer.pairs.in_attention() {
+            true => {
+                let weights = (layer.attention, &layer.pairs);
+                attend(backend, x, weights, &self.positions, &self.mask, kept)?
+            }
+            false => backend.llama_attention(x, layer.attention, &self.positions, &self.mask)?,
         };
         let x = match layer.cross {
             Some((cross, vision)) => look(backend, x, vision, cross, &self.queries)?,
             None => x,
         };
-        backend.llama_mlp(x, layer.mlp)
+        layer.pairs.mlp(backend, x, layer.mlp)
     }
 }
 
@@ -173,17 +177,19 @@ struct Layer<B: Backend> {
     attention: LlamaAttention<B>,
     cross: Option<(CrossAttention<B>, Seq<B>)>,
     mlp: LlamaMlp<B>,
+    pairs: Pairs<B>,
 }
 
 impl<B: Backend> Weights<B> for Layer<B> {
     fn with_tape(&self, tape: &Tape<B>) -> Self {
         let cross = self.cross.as_ref().map(|(cross, seen)| (cross.with_tape(tape), seen.with_tape(tape)));
-        Self { attention: self.attention.with_tape(tape), cross, mlp: self.mlp.with_tape(tape) }
+        let (attention, mlp) = (self.attention.with_tape(tape), self.mlp.with_tape(tape));
+        Self { attention, cross, mlp, pairs: self.pairs.with_tape(tape) }
     }
 
     fn tape(&self) -> Tape<B> {
         let cross = self.cross.as_ref().map_or(Tape::off(), |(cross, seen)| cross.tape().merge(seen.tape()));
-        self.attention.tape().merge(cross).merge(self.mlp.tape())
+        self.attention.tape().merge(cross).merge(self.mlp.tape()).merge(self.pairs.tape())
     }
 }
 
@@ -228,6 +234,7 @@ impl<'a, B: Backend> Stack<'a, B> {
                 attention: self.decoder.attention(cx, index)?,
                 cross,
                 mlp: self.decoder.mlp(cx, index)?,
+                pairs: self.decoder.layer_pairs(cx, index)?,
             };
             let x = reshape::<_, _, B>(rows, (batch, len, self.decoder.width))?;
             let x = match &mut cache {
@@ -270,9 +277,9 @@ impl<'a, B: Backend> Stack<'a, B> {
         let rows = decoder.embed(cx, &tokens.ids)?;
         let mut x = reshape::<_, _, B>(rows, (batch, 1, decoder.width))?;
         for index in 0..decoder.depth {
-            let attention = decoder.attention(cx, index)?;
-            x = attend(cx.backend(), x, attention, &positions, &mask, (&mut cache, index))?;
-            x = cx.backend().llama_mlp(x, decoder.mlp(cx, index)?)?;
+            let (attention, pairs) = (decoder.attention(cx, index)?, decoder.layer_pairs(cx, index)?);
+            x = attend(cx.backend(), x, (attention, &pairs), &positions, &mask, Some((&mut cache, index)))?;
+            x = pairs.mlp(cx.backend(), x, decoder.mlp(cx, index)?)?;
         }
         cx.put("cache", Value::Cache(cache));
         let rows = decoder.finish(cx, reshape::<_, _, B>(x, (batch, decoder.width))?)?;

@@ -88,6 +88,20 @@ extern "C" __global__ void times(const float* a, const float* x, float* out, lon
     });
 }
 
+// out (+)= x y
+extern "C" __global__ void times_each(const float* x, const float* y, float* out, long long add, long long count) {
+    along_all(count, [&](long long i, auto n) {
+        constexpr int N = decltype(n)::value;
+        float a[N], b[N], sum[N];
+        load(x + i, a);
+        load(y + i, b);
+        for (int j = 0; j < N; ++j) sum[j] = 0.0f;
+        if (add != 0) load(out + i, sum);
+        for (int j = 0; j < N; ++j) sum[j] += a[j] * b[j];
+        store(out + i, sum);
+    });
+}
+
 // x *= a
 extern "C" __global__ void scale_all(float a, float* x, long long count) {
     along_all(count, [&](long long i, auto n) {
