@@ -61,6 +61,36 @@ fn captions_are_written_by_a_finished_run() {
     assert_eq!(found, written.iter().take(3).map(|(_, caption)| caption.clone()).collect::<Vec<_>>());
 }
 
+/// A stop string ends a text before it, for beams as for a single continuation.
+#[test]
+fn stop_strings_end_texts() {
+    let dir = dir();
+    dir.done(&["run", FILE, "captions", "-q"]);
+    let whole = captions(&dir);
+    let stop =
+        whole.iter().flat_map(|(_, caption)| caption.chars()).find(|letter| letter.is_alphabetic()).unwrap();
+    dir.done(&["run", FILE, "captions", "-q", "-S", &format!("nodes.captions.stop=[\"{stop}\"]")]);
+    let cut = |(key, caption): &(String, String)| {
+        (key.clone(), caption.split(stop).next().unwrap_or_default().trim().to_owned())
+    };
+    let cut: Vec<(String, String)> = whole.iter().map(cut).collect();
+    assert_eq!(captions(&dir), cut);
+    assert_ne!(cut, whole);
+    let empty = dir.heddle(&["check", FILE, "-S", "nodes.captions.stop=[\"\"]"]);
+    assert!(empty.code == Some(3) && empty.stderr.contains("an empty string ends nothing"), "{empty}");
+}
+
+/// Questions may have a tokenizer of their own; one with more tokens than their model embeds is refused.
+#[test]
+fn questions_have_a_tokenizer_of_their_own() {
+    let dir = dir();
+    let one = dir.heddle(&["check", FILE, "-S", "nodes.stage3.in.questions=chat_bpe"]);
+    assert!(
+        one.code == Some(3) && one.stderr.contains("but `qllama/model.embed_tokens.weight` embeds 320"),
+        "{one}"
+    );
+}
+
 /// Key and caption, as the evaluation wrote them.
 fn captions(dir: &Dir) -> Vec<(String, String)> {
     let id = dir.last_run()["id"].as_str().unwrap().to_owned();

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, IsTerminal};
 
-use heddle_data::text::{Tokenizer, dialogue::Round};
+use heddle_data::text::dialogue::Round;
 use heddle_tensor::{Backend, HostTensor};
 
 use super::{
@@ -15,12 +15,12 @@ use super::{
 use crate::{
     device::on_backend,
     exec::NodeError,
-    nodes::{Captioner, Loaded, Records, read_tokenizer},
+    nodes::{Captioner, Loaded, Records, Tokenizers},
     project,
 };
 
 /// What a chat needs of a run.
-const PORTS: [&str; 3] = ["weights", "tokenizer", "records"];
+const PORTS: [&str; 4] = ["weights", "tokenizer", "records", "questions"];
 
 /// Runs the command.
 pub fn run(options: &ChatOptions, common: &Common) -> Result<Exit, Failure> {
@@ -34,7 +34,9 @@ pub fn run(options: &ChatOptions, common: &Common) -> Result<Exit, Failure> {
     let ready = Prepared::new(project, &home, &format!("chat {}", options.run.file), asked)?;
     let artifact = |port: &str| artifact(&ready, id, port, true);
     let (weights, tokenizer, records) = (artifact("weights")?, artifact("tokenizer")?, artifact("records")?);
-    let tokenizer = read_tokenizer(&tokenizer)?;
+    let has_questions = ready.project.graph.node(id).edges.contains_key("questions");
+    let questions = has_questions.then(|| artifact("questions")).transpose()?;
+    let tokenizers = Tokenizers::read(&tokenizer, questions.as_ref())?;
     let image = read_images(std::slice::from_ref(&options.image), &Records::read(&records)?.settings.image)?;
     let graph = &ready.project.graph;
     let chatter = graph.node(id).spec.chatter();
@@ -44,7 +46,7 @@ pub fn run(options: &ChatOptions, common: &Common) -> Result<Exit, Failure> {
         let opened = ready.compute.open(chatter.need(1)).map_err(NodeError::from)?;
         on_backend!(opened, |backend| {
             let loaded = chatter.load(&weights, backend)?;
-            let chat = Chat { chatter, loaded, tokenizer: &tokenizer, image, seed, rounds: Vec::new() };
+            let chat = Chat { chatter, loaded, tokenizers: &tokenizers, image, seed, rounds: Vec::new() };
             chat.run(options)
         })
     })
@@ -54,7 +56,7 @@ pub fn run(options: &ChatOptions, common: &Common) -> Result<Exit, Failure> {
 struct Chat<'a, B: Backend> {
     chatter: &'a Captioner,
     loaded: Loaded<B>,
-    tokenizer: &'a Tokenizer,
+    tokenizers: &'a Tokenizers,
     image: HostTensor,
     seed: u64,
     rounds: Vec<Round>,
@@ -91,9 +93,9 @@ impl<B: Backend> Chat<'_, B> {
     }
 
     fn answer(&mut self, question: &str) -> Result<(), Failure> {
-        let dialogues = self.chatter.dialogues(self.tokenizer)?;
+        let dialogues = self.chatter.dialogues(&self.tokenizers.dialogue)?;
         let asked = [dialogues.ask(&self.rounds, question)?];
-        let texts = dialogues.texts(&self.loaded.model, self.tokenizer, &asked)?;
+        let texts = dialogues.texts(&self.loaded.model, self.tokenizers.questions(), &asked)?;
         let mut begun = false;
         let mut say = |_: usize, part: &str| {
             // A model's first word begins with a space.
@@ -102,7 +104,14 @@ impl<B: Backend> Chat<'_, B> {
             output::part(&output::printable(part));
         };
         let seed = self.seed.wrapping_add(self.rounds.len() as u64);
-        let said = self.chatter.go_on(&self.loaded, self.tokenizer, &self.image, texts, seed, &mut say)?;
+        let said = self.chatter.go_on(
+            &self.loaded,
+            &self.tokenizers.dialogue,
+            &self.image,
+            texts,
+            seed,
+            &mut say,
+        )?;
         output::part("\n");
         self.rounds.extend(said.into_iter().map(|text| Round::new(question, &text)));
         Ok(())

@@ -26,7 +26,7 @@ use heddle_tensor::DynModule;
 
 pub use data::Records;
 pub use eval::Measurement;
-pub use towers::{Captioner, Loaded, read_tokenizer};
+pub use towers::{Captioner, Loaded, Tokenizers, read_tokenizer};
 
 use crate::{
     device::Need,

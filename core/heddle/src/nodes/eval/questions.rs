@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use heddle_data::{Record, text::Tokenizer};
+use heddle_data::Record;
 use heddle_graph::{
     config::Reader,
     graph::{Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, PortType},
@@ -21,8 +21,8 @@ use crate::{
         Node,
         data::{Records, column_text},
         towers::{
-            Captioner, Loaded, check_dialogues, check_images, check_vocabulary, decode_images, model_ports,
-            read_captioner, read_tokenizer,
+            Captioner, Loaded, Tokenizers, check_dialogues, check_images, check_vocabulary, decode_images,
+            model_ports, questions_port, read_captioner,
         },
     },
 };
@@ -73,7 +73,7 @@ impl Kind<dyn Node, Models> for Questions {
 
 impl NodeSpec for Eval {
     fn inputs(&self) -> Vec<InPort> {
-        model_ports("images with questions")
+        [model_ports("images with questions"), vec![questions_port()]].concat()
     }
 
     fn infer(&self, inputs: &Inputs) -> Result<Vec<OutPort>, Mismatch> {
@@ -126,11 +126,11 @@ impl Node for Eval {
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
         let records = Records::read(cx.input("records")?)?;
         let all = records.collect()?;
-        let tokenizer = read_tokenizer(cx.input("tokenizer")?)?;
+        let tokenizers = Tokenizers::read(cx.input("tokenizer")?, cx.optional("questions"))?;
         let questions = self.questions(&all)?;
         let answers = on_backend!(cx.compute.open(self.captioner.need(self.batch))?, |backend| {
             let loaded = self.captioner.load(cx.input("weights")?, backend)?;
-            self.answers(cx, &loaded, &tokenizer, (&records, &all), &questions)?
+            self.answers(cx, &loaded, &tokenizers, (&records, &all), &questions)?
         });
         let split = all.first().and_then(|record| column_text(record, "split")).unwrap_or_default();
         let metrics = Metrics { measurements: measure(&questions, &answers, &split), ..Metrics::default() };
@@ -182,7 +182,7 @@ impl Eval {
         &self,
         cx: &RunContext<'_>,
         loaded: &Loaded<B>,
-        tokenizer: &Tokenizer,
+        tokenizers: &Tokenizers,
         (records, all): (&Records, &[Record]),
         questions: &[Asked],
     ) -> Result<Vec<String>, NodeError> {
@@ -200,7 +200,7 @@ impl Eval {
             }
             let texts: Vec<&str> = chunk.iter().map(|asked| asked.question.as_str()).collect();
             let seed = cx.seed.wrapping_add(done as u64);
-            answers.extend(self.captioner.answer(loaded, tokenizer, &images, &texts, seed)?);
+            answers.extend(self.captioner.answer(loaded, tokenizers, &images, &texts, seed)?);
         }
         Ok(answers)
     }

@@ -13,7 +13,7 @@ use heddle_tensor::{
     value::ValueKind,
 };
 
-use super::{Dialogues, Loaded, Writing, no_graph, prompt_tokens, read_writing};
+use super::{Dialogues, Loaded, Tokenizers, Writing, no_graph, prompt_tokens, read_writing};
 use crate::{
     device::Need,
     exec::{Artifact, NodeError},
@@ -112,16 +112,16 @@ impl Captioner {
     pub fn answer<B: Backend>(
         &self,
         loaded: &Loaded<B>,
-        tokenizer: &Tokenizer,
+        tokenizers: &Tokenizers,
         images: &HostTensor,
         questions: &[&str],
         seed: u64,
     ) -> Result<Vec<String>, NodeError> {
-        let dialogues = self.dialogues(tokenizer)?;
+        let dialogues = self.dialogues(&tokenizers.dialogue)?;
         let asked: Vec<_> =
             questions.iter().map(|question| dialogues.ask(&[], question)).collect::<Result<_, _>>()?;
-        let texts = dialogues.texts(&loaded.model, tokenizer, &asked)?;
-        self.go_on(loaded, tokenizer, images, texts, seed, &mut |_, _| ())
+        let texts = dialogues.texts(&loaded.model, tokenizers.questions(), &asked)?;
+        self.go_on(loaded, &tokenizers.dialogue, images, texts, seed, &mut |_, _| ())
     }
 
     /// How the graph reads dialogues.

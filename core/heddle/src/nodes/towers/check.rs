@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use heddle_graph::{
-    config::Reader,
+    config::{Reader, TextOf},
     graph::{Class, Dim, Inputs, Mismatch, NodeId, Source},
 };
 
@@ -55,24 +55,38 @@ pub fn needed(graph: &ModelGraph, source: &Source) -> BTreeSet<NodeId> {
     }
 }
 
-/// Whether every embedding table is large enough for the tokenizer.
+/// Whether every embedding table is large enough for the tokenizer of what it reads.
 pub fn check_vocabulary(graph: &ModelGraph, inputs: &Inputs) -> Result<(), Mismatch> {
-    let size = inputs.get("tokenizer").and_then(|ty| ty.shape.first().and_then(Dim::known));
-    let Some(size) = size else { return Ok(()) };
-    let parameters = graph.parameters();
-    let tables = parameters.iter().filter(|parameter| parameter.name.ends_with("embed_tokens.weight"));
-    match tables.into_iter().find(|table| table.spec.shape[0] < size) {
-        None => Ok(()),
-        Some(table) => Err(Mismatch {
-            port: Some("tokenizer"),
-            param: None,
-            message: format!(
-                "the tokenizer has {size} tokens but `{}` embeds {}",
-                table.name, table.spec.shape[0]
-            ),
-            help: Some(format!("set the text node's `vocab` to {size}")),
-        }),
+    let size = |port: &str| inputs.get(port).and_then(|ty| ty.shape.first().and_then(Dim::known));
+    for table in graph.parameters().iter().filter(|table| table.name.ends_with("embed_tokens.weight")) {
+        let port = match reads_questions(graph, table.node) && inputs.get("questions").is_some() {
+            true => "questions",
+            false => "tokenizer",
+        };
+        if let Some(size) = size(port).filter(|size| table.spec.shape[0] < *size) {
+            return Err(Mismatch {
+                port: Some(port),
+                param: None,
+                message: format!(
+                    "the tokenizer has {size} tokens but `{}` embeds {}",
+                    table.name, table.spec.shape[0]
+                ),
+                help: Some(format!("set the text node's `vocab` to {size}")),
+            });
+        }
     }
+    Ok(())
+}
+
+/// Whether a call of a node's module reads the questions of dialogues.
+fn reads_questions(model: &ModelGraph, owner: NodeId) -> bool {
+    let graph = model.graph();
+    let calls = graph.ids().filter(|id| graph.owner(*id) == owner);
+    let mut edges = calls.flat_map(|id| graph.node(id).edges.values().flatten());
+    edges.any(|edge| match &edge.from {
+        Source::Input(name) => graph.inputs[name].of == TextOf::Question,
+        Source::Node { .. } => false,
+    })
 }
 
 /// Whether the records' images have the size that the graph's image inputs want.

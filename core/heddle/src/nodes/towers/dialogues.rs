@@ -99,20 +99,20 @@ impl Dialogues {
         rounds.into_iter().enumerate().map(seen).collect()
     }
 
-    /// The texts of all inputs, for a batch of dialogues.
+    /// The texts of all inputs, for a batch of dialogues; `questions` is the tokenizer of their questions.
     pub fn texts(
         &self,
         model: &ModelGraph,
-        tokenizer: &Tokenizer,
+        questions: &Tokenizer,
         dialogues: &[Dialogue],
     ) -> Result<Vec<(String, Tokens)>, NodeError> {
         let mut texts = vec![(self.input.clone(), conversation(dialogues)?)];
         for input in &self.questions {
-            let options = encode_options(model, input, tokenizer);
+            let options = encode_options(model, input, questions);
             let rounds: Vec<String> = dialogues.iter().flat_map(|dialogue| dialogue.rounds.clone()).collect();
             let of = |(record, dialogue): (u32, &Dialogue)| vec![record; dialogue.rounds.len()];
             let of = (0..).zip(dialogues).flat_map(of).collect();
-            texts.push((input.clone(), Tokens { of: Some(of), ..tokens(tokenizer, &rounds, &options)? }));
+            texts.push((input.clone(), Tokens { of: Some(of), ..tokens(questions, &rounds, &options)? }));
         }
         Ok(texts)
     }

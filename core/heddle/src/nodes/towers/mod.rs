@@ -16,7 +16,9 @@ pub use dialogues::{Dialogues, check_dialogues, is_of_dialogues};
 pub use kept::{Kept, KeptValue, Looks, row_key};
 pub use loaded::Loaded;
 pub use rows::{Features, Rows, features_bytes, features_of, normalise};
-pub use text::{TextSide, encode_options, read_languages, read_tokenizer, text_ports, tokens};
+pub use text::{
+    TextSide, Tokenizers, encode_options, questions_port, read_languages, read_tokenizer, text_ports, tokens,
+};
 pub use tower::{Tower, decode_images};
 pub use writing::{Writing, prompt_tokens, read_writing};
 

@@ -170,6 +170,37 @@ pub fn read_tokenizer(artifact: &Artifact) -> Result<Tokenizer, NodeError> {
     })
 }
 
+/// The tokenizer of a dialogue, and that of the model which reads its questions by itself.
+pub struct Tokenizers {
+    /// Of the dialogue.
+    pub dialogue: Tokenizer,
+    questions: Option<Tokenizer>,
+}
+
+impl Tokenizers {
+    /// Reads the artifacts of the ports `tokenizer` and `questions`.
+    pub fn read(dialogue: &Artifact, questions: Option<&Artifact>) -> Result<Self, NodeError> {
+        let questions = questions.map(read_tokenizer).transpose()?;
+        Ok(Self { dialogue: read_tokenizer(dialogue)?, questions })
+    }
+
+    /// Of the questions: the dialogue's, unless they have one of their own.
+    pub fn questions(&self) -> &Tokenizer {
+        self.questions.as_ref().unwrap_or(&self.dialogue)
+    }
+}
+
+/// The port of a tokenizer for questions.
+pub fn questions_port() -> InPort {
+    InPort {
+        name: "questions",
+        classes: vec![Class::Tokenizer],
+        arity: Arity::Optional,
+        place: Place::In,
+        help: "tokenizer of the graph's inputs `of = \"question\"`, if it is another than the dialogue's",
+    }
+}
+
 /// How the graph's text input wants its texts: prefix and length.
 pub fn encode_options(model: &ModelGraph, input: &str, tokenizer: &Tokenizer) -> EncodeOptions {
     let declared = model.graph().inputs.get(input);

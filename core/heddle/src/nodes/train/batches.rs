@@ -116,6 +116,8 @@ pub struct Maker {
     batch: usize,
     captions: CaptionOptions,
     tokenizer: Option<Tokenizer>,
+    /// Of questions, if they have one of their own.
+    questions: Option<Tokenizer>,
     /// The graph's inputs that are images.
     pub image_inputs: Vec<String>,
     /// Whether the part of the graph that is not frozen reads images itself.
@@ -216,6 +218,7 @@ impl Maker {
             dialogues: dialogues.map(|dialogues| (dialogues, settings.dialogues.clone())),
             model: model.clone(),
             captions: settings.text.clone(),
+            questions: cx.optional("questions").map(read_tokenizer).transpose()?,
             tokenizer,
         })
     }
@@ -287,7 +290,7 @@ impl Maker {
         };
         let read = |row: &usize| dialogues.read(&self.pictures.record(*row)?, column);
         let all: Vec<_> = rows.iter().map(read).collect::<Result<_, NodeError>>()?;
-        dialogues.texts(&self.model, tokenizer, &all)
+        dialogues.texts(&self.model, self.questions.as_ref().unwrap_or(tokenizer), &all)
     }
 
     fn images(&self, step: u64, rows: &[usize]) -> Result<HostTensor, NodeError> {

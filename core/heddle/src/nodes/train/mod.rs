@@ -23,7 +23,7 @@ use crate::{
     model::{ModelGraph, Models, Parameter},
     nodes::{
         Node,
-        towers::{check_dialogues, check_images, check_vocabulary, no_graph},
+        towers::{check_dialogues, check_images, check_vocabulary, no_graph, questions_port},
     },
 };
 use patterns::Patterns;
@@ -155,6 +155,7 @@ impl NodeSpec for Stage {
                 Place::In,
                 "tokenizer of the texts; needed if the graph reads text",
             ),
+            questions_port(),
             port(
                 "weights",
                 Class::Weights,
