@@ -63,6 +63,34 @@ fn finished_nodes_survive_a_kill() {
     );
 }
 
+/// A stage that is killed goes on from its last checkpoint, and nobody can tell from the result.
+#[test]
+fn a_killed_stage_goes_on_from_its_checkpoint() {
+    let long = |more: &'static [&'static str]| {
+        let base = ["run", TINY, "stage1", "-S", "params.steps=4000", "-S", "nodes.stage1.ema=0.99"];
+        let base = base.into_iter().chain(["-S", "nodes.stage1.log-every=700"]);
+        base.chain(more.iter().copied()).collect::<Vec<_>>()
+    };
+    let whole = Dir::tiny();
+    whole.done(&long(&["-q"]));
+    let dir = Dir::tiny();
+    let often = ["-S", "nodes.stage1.checkpoint.steps=7"];
+    for wait_ms in [700, 400, 900] {
+        let mut child = dir.start(&[long(&["-q"]), often.to_vec()].concat());
+        std::thread::sleep(Duration::from_millis(wait_ms));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    // Which checkpoints there are is in no key.
+    let last = dir.done(&long(&[]));
+    assert!(last.stderr.contains("goes on after step "), "{last}");
+    assert_eq!(dir.digests(), whole.digests());
+    // Nothing is left to go on from.
+    let forced = dir.done(&long(&["--force", "stage1"]));
+    assert!(!forced.stderr.contains("goes on"), "{forced}");
+    assert_eq!(dir.digests(), whole.digests());
+}
+
 #[test]
 fn an_interrupt_stops_at_a_step() {
     let dir = Dir::tiny();

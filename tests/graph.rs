@@ -25,3 +25,32 @@ fn every_node_is_drawn() {
         }
     }
 }
+
+/// The part of a stage that is frozen, what is kept of it, and why the rest is not.
+#[test]
+fn a_cut_is_drawn() {
+    let dir = Dir::empty();
+    let text = std::fs::read_to_string(repository().join("tests/experiments/frozen.toml")).unwrap();
+    dir.write("frozen.toml", text.replace("../../graphs", repository().join("graphs").to_str().unwrap()));
+    insta::assert_snapshot!(dir.done(&["graph", "frozen.toml", "--cut", "stage2"]).stdout);
+    let moved =
+        ["-S", "nodes.stage2.train=[\"qllama\", \"pool2\", \"itm\", \"itc\", \"vit.encoder.layers.1\"]"];
+    let dot =
+        dir.done(&[&["graph", "frozen.toml", "--cut", "stage2", "--format", "dot"], &moved[..]].concat());
+    assert!(dot.stdout.contains("kept: vit.hidden.1"), "{dot}");
+    let svg = dir.done(&["graph", "frozen.toml", "--cut", "stage2", "--format", "svg"]).stdout;
+    assert!(svg.contains("<svg") && svg.contains("kept: vit.hidden.2"), "{svg}");
+    let planned = dir.done(&["graph", "frozen.toml", "--plan", "--format", "dot"]).stdout;
+    assert!(planned.contains("never ran in this cache"), "{planned}");
+    let none = dir.heddle(&["graph", "frozen.toml", "--cut", "bpe"]);
+    assert!(none.code == Some(1) && none.stderr.contains("there are stage1, embed, stage2"), "{none}");
+    insta::assert_snapshot!(
+        dir.heddle(&["plan", "frozen.toml", "stage2"])
+            .stdout
+            .lines()
+            .rev()
+            .take(2)
+            .collect::<Vec<_>>()
+            .join("\n")
+    );
+}

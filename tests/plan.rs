@@ -127,3 +127,20 @@ fn nothing_is_written() {
     plan(&dir, &[]);
     assert!(!dir.path().join("experiments/.heddle").exists());
 }
+
+/// What an evaluation shares with a stage that it depends on is said before its numbers.
+#[test]
+fn records_that_were_learnt_from_are_counted() {
+    let dir = Dir::tiny();
+    let clean = dir.done(&["run", TINY, "zero_shot"]);
+    assert!(!clean.stderr.contains("leak:"), "{clean}");
+    let leaky = ["-S", "nodes.embed.in=pairs", "-S", "nodes.zero_shot.in.records=pairs"];
+    let ran = dir.done(&[&["run", TINY, "zero_shot"], &leaky[..]].concat());
+    let line = |text: &str| text.lines().find(|line| line.contains("leak:")).map(str::to_owned);
+    let said = line(&ran.stderr).unwrap();
+    assert!(said.contains("`zero_shot`") && said.contains("`stage1`"), "{said}");
+    let planned = dir.heddle(&[&["plan", TINY, "zero_shot"], &leaky[..]].concat());
+    assert_eq!(line(&planned.stdout).unwrap().trim(), said.trim());
+    let json = dir.heddle(&[&["plan", TINY, "zero_shot", "--json"], &leaky[..]].concat()).json();
+    assert_eq!(json["leaks"][0]["shared"], json["leaks"][0]["records"]);
+}

@@ -86,7 +86,7 @@ fn wrong_scenes_are_refused() {
         told("nodes.scenes.languages=[\"fr\"]"),
     ];
     insta::assert_snapshot!(all.join("\n"), @r"
-    error: `canvas`: must be a multiple of 3, found 100
+    error: 100 pixels do not divide into 3 cells
     error: expected two numbers from 1 to 9, the smaller first
     error: expected two numbers from 1 to 9, the smaller first
     error: node `scenes`: record `1f691_emojitwo` has no name in the column `fr`

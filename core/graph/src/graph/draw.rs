@@ -2,13 +2,22 @@
 
 use std::fmt::Write;
 
-use super::sealed::{Edge, Graph, Source};
+use super::sealed::{Edge, Graph, NodeId, Source};
+
+/// How a node is painted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Paint {
+    /// `#rrggbb`; as always without.
+    pub fill: Option<&'static str>,
+    /// A line below its kind.
+    pub note: Option<String>,
+}
 
 /// The two notations differ in these words alone.
 struct Notation {
     open: &'static str,
     close: &'static str,
-    node: fn(id: &str, label: &str) -> String,
+    node: fn(id: &str, label: &str, fill: Option<&str>) -> String,
     input: fn(id: &str, label: &str) -> String,
     edge: fn(from: &str, to: &str, label: &str) -> String,
     line_break: &'static str,
@@ -17,7 +26,10 @@ struct Notation {
 const DOT: Notation = Notation {
     open: "digraph heddle {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n",
     close: "}\n",
-    node: |id, label| format!("{id} [label=\"{label}\"];"),
+    node: |id, label, fill| {
+        let fill = fill.map(|fill| format!(", style=filled, fillcolor=\"{fill}\"")).unwrap_or_default();
+        format!("{id} [label=\"{label}\"{fill}];")
+    },
     input: |id, label| format!("{id} [label=\"{label}\", shape=oval];"),
     edge: |from, to, label| format!("{from} -> {to} [label=\"{label}\"];"),
     line_break: "\\n",
@@ -26,7 +38,10 @@ const DOT: Notation = Notation {
 const MERMAID: Notation = Notation {
     open: "flowchart LR\n",
     close: "",
-    node: |id, label| format!("{id}[\"{label}\"]"),
+    node: |id, label, fill| {
+        let fill = fill.map(|fill| format!("\n  style {id} fill:{fill}")).unwrap_or_default();
+        format!("{id}[\"{label}\"]{fill}")
+    },
     input: |id, label| format!("{id}([\"{label}\"])"),
     edge: |from, to, label| format!("{from} -->|\"{label}\"| {to}"),
     line_break: "<br/>",
@@ -34,16 +49,16 @@ const MERMAID: Notation = Notation {
 
 impl<N: ?Sized> Graph<N> {
     /// Graphviz DOT: a box for each node with its kind, an arrow for each edge with its type.
-    pub fn to_dot(&self) -> String {
-        self.draw(&DOT)
+    pub fn to_dot(&self, paint: &dyn Fn(NodeId) -> Paint) -> String {
+        self.draw(&DOT, paint)
     }
 
     /// Mermaid, which renders inside Markdown.
-    pub fn to_mermaid(&self) -> String {
-        self.draw(&MERMAID)
+    pub fn to_mermaid(&self, paint: &dyn Fn(NodeId) -> Paint) -> String {
+        self.draw(&MERMAID, paint)
     }
 
-    fn draw(&self, notation: &Notation) -> String {
+    fn draw(&self, notation: &Notation, paint: &dyn Fn(NodeId) -> Paint) -> String {
         let mut text = notation.open.to_owned();
         let mut line = |line: String| {
             // Writing to a string cannot fail.
@@ -54,8 +69,11 @@ impl<N: ?Sized> Graph<N> {
         }
         for id in self.ids() {
             let node = self.node(id);
-            let label = format!("{}{}{}", node.name, notation.line_break, node.kind.name);
-            line((notation.node)(&format!("n{}", id.index()), &label));
+            let Paint { fill, note } = paint(id);
+            let lines =
+                [Some(node.name.clone()), Some(node.kind.name.to_owned()), note.map(|note| escape(&note))];
+            let label = lines.into_iter().flatten().collect::<Vec<_>>().join(notation.line_break);
+            line((notation.node)(&format!("n{}", id.index()), &label, fill));
         }
         for id in self.ids() {
             for edge in self.node(id).edges.values().flatten() {

@@ -12,6 +12,7 @@ pub mod port;
 mod sealed;
 
 pub use build::build;
+pub use draw::Paint;
 pub use kind::{Arity, InPort, Inputs, Kind, KindSpec, Mismatch, NodeSpec, OutPort, Place};
 pub use lookup::PortError;
 pub use port::{Class, Dim, PortType};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use heddle_graph::graph::{
-    Graph, NodeId, PortError, Source,
+    Graph, NodeId, Paint, PortError, Source,
     gradient::{GradientFault, unreachable},
 };
 
@@ -70,8 +70,8 @@ fn gradients_that_flow_nowhere_are_found() {
 #[test]
 fn drawings_show_kinds_and_types() {
     let graph = built(MODEL);
-    insta::assert_snapshot!(graph.to_dot());
-    insta::assert_snapshot!(graph.to_mermaid());
+    insta::assert_snapshot!(graph.to_dot(&|_| Paint::default()));
+    insta::assert_snapshot!(graph.to_mermaid(&|_| Paint::default()));
 }
 
 #[test]

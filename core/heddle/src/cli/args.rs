@@ -165,6 +165,13 @@ pub struct GraphOptions {
     /// The language of the drawing.
     #[arg(long, value_enum, default_value_t = DrawFormat::Mermaid)]
     pub format: DrawFormat,
+    /// Draw the model graph of this node, in colours: frozen blue, partly frozen violet, computed at every step orange; with what
+    /// is kept of each record and why the rest is not.
+    #[arg(long, value_name = "NODE")]
+    pub cut: Option<String>,
+    /// Colour the nodes of an experiment: in the cache green, to be run red.
+    #[arg(long, conflicts_with = "cut")]
+    pub plan: bool,
 }
 
 /// Language of a drawing.
@@ -174,6 +181,8 @@ pub enum DrawFormat {
     Mermaid,
     /// Graphviz.
     Dot,
+    /// A picture for browsers.
+    Svg,
 }
 
 /// `heddle nodes`.

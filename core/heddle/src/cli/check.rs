@@ -13,6 +13,7 @@ use serde_json::{Value as Json, json};
 
 use super::{
     args::CheckOptions,
+    cut,
     exit::{Exit, Failure},
     output,
 };
@@ -114,12 +115,15 @@ fn experiment(file: &str, project: &Project) -> Checked {
         text.push_str(&format!("model of {}\n{table}\n", users.join(", ")));
         documents.push(json!({ "nodes": users, "model": json }));
     }
-    for Stage { node, trained, parameters } in &stages {
+    for Stage { node, trained, parameters, cut } in &stages {
         text.push_str(&format!(
             "{node} trains {} of {} parameters\n",
             grouped(*trained),
             grouped(*parameters)
         ));
+        for line in cut.iter().filter_map(|cut| cut.line(node)) {
+            text.push_str(&format!("{line}\n"));
+        }
     }
     let json = json!({ "file": file, "nodes": graph.len(), "ablations": experiment.ablations.len(), "sweep_cells": cells, "models": documents, "stages": stages });
     Checked { text, json }
@@ -131,6 +135,7 @@ struct Stage {
     node: String,
     trained: u64,
     parameters: u64,
+    cut: Option<cut::Summary>,
 }
 
 /// The sizes of a node that trains something.
@@ -141,7 +146,9 @@ fn stage(node: &Node<dyn crate::nodes::Node>) -> Option<Stage> {
         all += len;
         trained += if node.spec.trains(&parameter.name)? { len } else { 0 };
     }
-    Some(Stage { node: node.name.clone(), trained, parameters: all })
+    let model = node.spec.model()?;
+    let cut = node.spec.cut().map(|cut| cut::summary(model, &cut));
+    Some(Stage { node: node.name.clone(), trained, parameters: all, cut })
 }
 
 /// Parameters and multiply-adds of every node that has some.

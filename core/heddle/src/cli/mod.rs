@@ -6,6 +6,7 @@ mod cache;
 mod caption;
 mod chat;
 mod check;
+mod cut;
 mod data;
 mod deliver;
 mod exit;
@@ -15,6 +16,7 @@ mod finished;
 mod graph;
 mod home;
 mod init;
+mod leaks;
 mod nodes;
 mod output;
 mod place;
@@ -46,7 +48,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Plan(options) => plan::run(options, common),
         Command::Check(options) => check::run(options),
         Command::Init(options) => init::run(options),
-        Command::Graph(options) => graph::run(options),
+        Command::Graph(options) => graph::run(options, common),
         Command::Nodes(options) => nodes::run(options),
         Command::Schema(options) => schema::run(options),
         Command::Apply(options) => apply::run(options),

@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, path::Path, time::Instant};
 
+use heddle_graph::graph::NodeId;
+
 use super::{
     args::{Common, RunOptions},
     deliver,
     exit::{Exit, Failure},
-    home, output,
+    home, leaks, output,
     prepare::{Asked, Prepared, say_failures},
 };
 use crate::{
@@ -57,6 +59,11 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
     }
     .into();
     let dir = runs.dir(&id);
+    let made = |id: NodeId, port: &str| {
+        let node = record.nodes.iter().find(|node| node.name == project.graph.node(id).name)?;
+        node.outputs.get(port).map(|output| output.digest)
+    };
+    leaks::leaks(&project.graph, store, &made).iter().for_each(|leak| output::note(&leak.line()));
     let tables = deliver::artifacts(project, store, &mut record, &dir)?;
     write(&record)?;
     conclude(&record, &dir, &tables, outcome)

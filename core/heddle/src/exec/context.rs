@@ -60,6 +60,10 @@ pub struct RunContext<'a> {
     pub node: &'a str,
     /// The seed of the experiment.
     pub seed: u64,
+    /// The key of its artifacts.
+    pub key: Digest,
+    /// Whether nothing of an earlier run that was stopped may be used.
+    pub fresh: bool,
     /// The artifacts on each port.
     pub inputs: IndexMap<String, Vec<Artifact>>,
     /// The files that each field names, in order.

@@ -180,6 +180,7 @@ impl Execution {
             events: self.events.clone(),
             cancel: self.cancel.clone(),
             why,
+            fresh: self.forced.contains(&index),
         };
         let (pool, permits, stop) = (self.pool.clone(), permits.clone(), walk.stopping.clone());
         let wanted = match task.node().weight() {
@@ -329,6 +330,7 @@ struct Task {
     events: Events,
     cancel: CancellationToken,
     why: String,
+    fresh: bool,
 }
 
 impl Task {
@@ -368,6 +370,8 @@ impl Task {
         let cx = RunContext {
             node: &facts.name,
             seed: self.seed,
+            key: self.parts.digest(),
+            fresh: self.fresh,
             inputs: self.inputs().map_err(Stopped::Failed)?,
             files: &facts.files,
             library: &self.library,

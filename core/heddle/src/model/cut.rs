@@ -164,6 +164,17 @@ impl ModelGraph {
         feed: &dyn Fn(&str) -> Feed,
     ) -> State {
         let module = &self.modules[&id];
+        let owner = &self.graph.node(self.graph.owner(id)).name;
+        let names = module.parameters().into_iter().map(|spec| spec.name);
+        let trained: Vec<String> = names.filter(|local| learns(&format!("{owner}/{local}"))).collect();
+        let why = trained.first().map(|first| Moving::Learns(format!("{owner}.{first}")));
+        let is_before = |resume: &Resume| {
+            !trained.iter().any(|local| resume.before.iter().any(|prefix| local.starts_with(prefix)))
+        };
+        let begins = module.resumes().into_iter().rev().find(is_before);
+        if let (Some(why), None) = (&why, &begins) {
+            return State::Moving(why.clone());
+        }
         for edge in self.graph.node(id).edges.values().flatten() {
             match &edge.from {
                 Source::Input(name) => {
@@ -179,23 +190,11 @@ impl ModelGraph {
                 }
             }
         }
-        match module.per_record() {
-            PerRecord::Draws => return State::Moving(Moving::Draws),
-            PerRecord::Mixes => return State::Moving(Moving::Mixes),
-            PerRecord::Fixed => {}
-        }
-        let owner = &self.graph.node(self.graph.owner(id)).name;
-        let trained: Vec<String> = module.parameters().into_iter().map(|spec| spec.name).collect();
-        let trained: Vec<String> =
-            trained.into_iter().filter(|local| learns(&format!("{owner}/{local}"))).collect();
-        let Some(first) = trained.first() else { return State::Frozen };
-        let why = Moving::Learns(format!("{owner}.{first}"));
-        let is_frozen = |resume: &Resume| {
-            !trained.iter().any(|local| resume.before.iter().any(|prefix| local.starts_with(prefix)))
-        };
-        match module.resumes().into_iter().rev().find(is_frozen) {
-            Some(resume) => State::FrozenUpTo(resume.port, why),
-            None => State::Moving(why),
+        match (module.per_record(), why, begins) {
+            (PerRecord::Draws, ..) => State::Moving(Moving::Draws),
+            (PerRecord::Mixes, ..) => State::Moving(Moving::Mixes),
+            (PerRecord::Fixed, Some(why), Some(resume)) => State::FrozenUpTo(resume.port, why),
+            (PerRecord::Fixed, ..) => State::Frozen,
         }
     }
 

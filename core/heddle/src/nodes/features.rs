@@ -19,7 +19,7 @@ use super::{
 use crate::{
     device::{Need, on_backend},
     exec::{NodeError, Outputs, RunContext, Weight, output},
-    model::{ModelGraph, Models},
+    model::{Cut, Feed, ModelGraph, Models},
 };
 
 /// The kind.
@@ -98,6 +98,12 @@ impl Node for Export {
 
     fn need(&self) -> Option<Need> {
         Some(Need { precision: self.precision, learns: false, batch: self.batch })
+    }
+
+    fn cut(&self) -> Option<Cut> {
+        let graph = self.graph.as_ref()?;
+        let (source, _) = graph.output(&self.output)?;
+        Some(graph.cut(&[source], &|_| false, &|_| Feed::Same))
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -31,7 +31,7 @@ pub use towers::{Captioner, Loaded, Tokenizers, read_tokenizer};
 use crate::{
     device::Need,
     exec::{NodeError, Outputs, RunContext, Weight},
-    model::{ModelGraph, Models, Published},
+    model::{Cut, ModelGraph, Models, Published},
 };
 
 /// A node of an experiment, ready to run.
@@ -83,6 +83,11 @@ pub trait Node: NodeSpec + Send + Sync {
 
     /// Whether it trains a parameter of its model, by the name within heddle; none if it is no training stage.
     fn trains(&self, _parameter: &str) -> Option<bool> {
+        None
+    }
+
+    /// Where its model graph is cut: what of it gives the same for a record every time.
+    fn cut(&self) -> Option<Cut> {
         None
     }
 

@@ -78,13 +78,15 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Starts making batches.
-    pub fn start(maker: Maker, settings: &Settings) -> Self {
+    /// Starts making batches, from an optimiser's step on.
+    pub fn start(maker: Maker, settings: &Settings, first: u64) -> Self {
         let steps = settings.steps * settings.accumulate;
         let options = PrefetchOptions { threads: 1, depth: AHEAD };
         let notes = maker.pictures.skipped().iter().map(|skipped| format!("skipped {skipped}")).collect();
         Self {
-            prefetch: RefCell::new(Prefetch::new(0..steps, options, move |step| maker.batch(step))),
+            prefetch: RefCell::new(Prefetch::new(first * settings.accumulate..steps, options, move |step| {
+                maker.batch(step)
+            })),
             notes,
         }
     }

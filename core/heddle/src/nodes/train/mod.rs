@@ -1,6 +1,7 @@
 //! `train`: one training stage.
 
 mod batches;
+mod checkpoint;
 mod frozen;
 mod patterns;
 mod settings;
@@ -20,7 +21,7 @@ use heddle_graph::{
 use crate::{
     device::{Need, on_backend},
     exec::{NodeError, Outputs, RunContext, Weight},
-    model::{ModelGraph, Models, Parameter},
+    model::{Cut, ModelGraph, Models, Parameter},
     nodes::{
         Node,
         towers::{check_dialogues, check_images, check_vocabulary, no_graph, questions_port},
@@ -51,6 +52,9 @@ impl Kind<dyn Node, Models> for Train {
                       function of (seed, step), whatever the number of threads. `train` names the parameters that learn \
                       (`node`, `node.prefix` or globs over them; `node.*.lora_A` and `node.*.lora_B` for LoRA); everything else is \
                       frozen and costs no gradient. \
+                      What gives the same for a record at every step (frozen, no random numbers, no other records) is computed once, kept in \
+                      the cache, and shared with every other node that computes the same: see `heddle graph --cut`. A stage that was \
+                      stopped, in whatever way, goes on from its last checkpoint and ends in the same bits. \
                       Without `weights` the model starts from the seed. A text input with a `template` gets the records' dialogues \
                       (`dialogues`), of which the answers are learnt.",
             example: "[nodes.stage1]\nkind = \"train\"\ngraph = \"../graphs/internvl-c.toml\"\n\
@@ -218,6 +222,10 @@ impl Node for Stage {
         let parameters = self.graph.as_ref().map(|graph| graph.parameters()).unwrap_or_default();
         let bytes = |name: &str| if self.settings.train.matches(name) { 16 } else { 4 };
         parameters.iter().map(|parameter| bytes(&parameter.name) * parameter.spec.len() as u64).sum()
+    }
+
+    fn cut(&self) -> Option<Cut> {
+        self.graph.as_ref().map(|graph| frozen::cut(graph, &self.settings))
     }
 
     fn trains(&self, parameter: &str) -> Option<bool> {

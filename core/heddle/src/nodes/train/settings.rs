@@ -53,6 +53,17 @@ pub struct Settings {
     pub keep_images: u64,
     /// Steps a point of the learning curve.
     pub log_every: u64,
+    /// When a checkpoint is written.
+    pub checkpoint: Checkpoint,
+}
+
+/// When a checkpoint is written, besides at Ctrl-C.
+#[derive(Debug, Clone, Copy)]
+pub struct Checkpoint {
+    /// After so many steps.
+    pub steps: Option<u64>,
+    /// After so many minutes.
+    pub minutes: f64,
 }
 
 /// AdamW.
@@ -162,6 +173,20 @@ impl Settings {
                 mebibytes.saturating_mul(1 << 20)
             },
             log_every: r.field("log-every", "steps a point of the learning curve").min(1).or(50),
+            checkpoint: r.table("checkpoint", "when a checkpoint is written, besides at Ctrl-C", |r| {
+                Checkpoint {
+                    steps: r
+                        .field("steps", "after so many steps")
+                        .min(1)
+                        .not_in_key("a stage ends in the same bits wherever it was stopped")
+                        .optional(),
+                    minutes: r
+                        .field("minutes", "after so many minutes")
+                        .positive()
+                        .not_in_key("a stage ends in the same bits wherever it was stopped")
+                        .or(2.0),
+                }
+            }),
         }
     }
 

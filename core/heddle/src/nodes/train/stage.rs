@@ -11,11 +11,13 @@ use heddle_tensor::{
     AdamW, Backend, Ema, Mode, ParamGrads, Parameters, Scalar, Tape, TensorError, Value, backward,
     weighted_sum,
 };
+use serde::{Deserialize, Serialize};
 
 use super::{
     batches::{Batch, Batches, Maker},
+    checkpoint::{self, Learning, Progress},
     frozen,
-    settings::Settings,
+    settings::{Checkpoint, Settings},
 };
 use crate::{
     exec::{Artifact, NodeError, Outputs, RunContext},
@@ -40,30 +42,56 @@ pub fn train<B: Backend>(
     let kept = frozen::open(cx, model, settings, &learner.parameters)?;
     let mut maker = Maker::new(cx, model, settings, kept)?;
     frozen::fill(cx, model, settings, &learner.parameters, &mut maker)?;
-    let batches = Batches::start(maker, settings);
-    let mut metrics = Metrics::default();
-    let mut since = Sums::default();
-    let start = Instant::now();
-    for step in 0..settings.steps {
-        cx.check_cancelled()?;
+    let mut at = match cx.fresh {
+        true => Progress::default(),
+        false => checkpoint::load(cx, learner.learning())?.unwrap_or_default(),
+    };
+    if at.step > 0 {
+        cx.progress.note(format!("goes on after step {} of {}", at.step, settings.steps));
+    }
+    let batches = Batches::start(maker, settings, at.step);
+    let (start, begun) = (Instant::now(), at.step);
+    let mut saved = (at.step, Instant::now());
+    for step in begun..settings.steps {
+        if cx.cancel.is_cancelled() {
+            if step > saved.0 {
+                checkpoint::save(cx, &learner.learning(), &at)?;
+            }
+            return Err(NodeError::Cancelled);
+        }
+        if is_due(settings.checkpoint, step, saved) {
+            checkpoint::save(cx, &learner.learning(), &at)?;
+            saved = (step, Instant::now());
+        }
         let lr = settings.optimizer.lr * settings.schedule.lr_at(step, settings.steps);
         let outcome = learner.step(&batches, step, lr)?;
-        since.add(&outcome);
+        at.since.add(&outcome);
         let done = step + 1;
+        at.step = done;
         if done % settings.log_every == 0 || done == settings.steps {
             let samples = done * settings.accumulate * settings.batch as u64;
-            let point = std::mem::take(&mut since).point(done, samples, lr);
-            let rate = samples as f64 / start.elapsed().as_secs_f64();
+            let point = std::mem::take(&mut at.since).point(done, samples, lr);
+            let new = (done - begun) * settings.accumulate * settings.batch as u64;
+            let rate = new as f64 / start.elapsed().as_secs_f64();
             cx.progress.set(done, settings.steps, format!("loss {:.3}, {rate:.0} records/s", point.loss));
-            metrics.curve.push(point);
+            at.curve.push(point);
         }
     }
+    let mut metrics = Metrics { curve: at.curve, ..Metrics::default() };
     metrics.notes = [&*learner.notes, batches.notes()].concat();
     metrics.notes.iter().for_each(|note| cx.progress.note(note.clone()));
+    // Should what follows fail, another run begins anew, which is the same.
+    checkpoint::forget(cx)?;
     Ok(Outputs::from([
         ("weights".to_owned(), save(model, &learner.result()?)?.into()),
         ("metrics".to_owned(), metrics.to_bytes()?.into()),
     ]))
+}
+
+/// Whether a checkpoint is due before a step, after one at a step and time.
+fn is_due(when: Checkpoint, step: u64, (last, time): (u64, Instant)) -> bool {
+    let minutes = time.elapsed().as_secs_f64() / 60.0;
+    step > last && (when.steps.is_some_and(|steps| step - last >= steps) || minutes >= when.minutes)
 }
 
 /// The model while it learns.
@@ -202,6 +230,11 @@ impl<'a, B: Backend> Learner<'a, B> {
         Ok((losses, total, backward(loss, &self.parameters)?))
     }
 
+    /// What a checkpoint holds.
+    fn learning(&mut self) -> Learning<'_, B> {
+        Learning { parameters: &mut self.parameters, optimizer: &mut self.optimizer, ema: self.ema.as_mut() }
+    }
+
     /// The weights that the stage gives.
     fn result(&self) -> Result<Parameters<B>, TensorError> {
         match &self.ema {
@@ -229,8 +262,8 @@ impl StepOutcome {
 }
 
 /// Sums since the last point of the curve.
-#[derive(Default)]
-struct Sums {
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Sums {
     steps: u64,
     loss: f64,
     gradient_norm: f64,
