@@ -74,7 +74,7 @@ fn a_killed_stage_goes_on_from_its_checkpoint() {
     let whole = Dir::tiny();
     whole.done(&long(&["-q"]));
     let dir = Dir::tiny();
-    let often = ["-S", "nodes.stage1.checkpoint.steps=7"];
+    let often = ["-S", "nodes.stage1.checkpoint-steps=7"];
     for wait_ms in [700, 400, 900] {
         let mut child = dir.start(&[long(&["-q"]), often.to_vec()].concat());
         std::thread::sleep(Duration::from_millis(wait_ms));

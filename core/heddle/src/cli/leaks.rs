@@ -73,9 +73,8 @@ pub fn leaks(
 /// Whether a node is a training stage whose model sees images.
 fn learns_from_images(graph: &Graph<dyn Node>, id: NodeId) -> bool {
     let spec = &graph.node(id).spec;
-    let sees = |inputs: &Graph<dyn ModelNode>| {
-        inputs.inputs.values().any(|input| input.ty.class == Class::Image)
-    };
+    let sees =
+        |inputs: &Graph<dyn ModelNode>| inputs.inputs.values().any(|input| input.ty.class == Class::Image);
     spec.trains("").is_some() && spec.model().is_some_and(|model| sees(model.graph()))
 }
 

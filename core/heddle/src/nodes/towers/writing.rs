@@ -46,7 +46,10 @@ pub fn read_writing(r: &mut Reader<'_>) -> Writing {
             .optional(),
         min_new: r.field("min-new", "no end before so many tokens").or(0),
         max_new: r.field("max-new", "most tokens, the end among them").min(1).max(1 << 16).or(30),
-        stop: r.field("stop", "strings that end a text, and are not part of it").or(Vec::new()),
+        stop: r
+            .field("stop", "strings that end a text, and are not part of it")
+            .optional()
+            .unwrap_or_default(),
     };
     if writing.stop.iter().any(String::is_empty) {
         r.error("stop", "an empty string ends nothing", None);

@@ -173,20 +173,13 @@ impl Settings {
                 mebibytes.saturating_mul(1 << 20)
             },
             log_every: r.field("log-every", "steps a point of the learning curve").min(1).or(50),
-            checkpoint: r.table("checkpoint", "when a checkpoint is written, besides at Ctrl-C", |r| {
-                Checkpoint {
-                    steps: r
-                        .field("steps", "after so many steps")
-                        .min(1)
-                        .not_in_key("a stage ends in the same bits wherever it was stopped")
-                        .optional(),
-                    minutes: r
-                        .field("minutes", "after so many minutes")
-                        .positive()
-                        .not_in_key("a stage ends in the same bits wherever it was stopped")
-                        .or(2.0),
-                }
-            }),
+            checkpoint: {
+                let reason = "a stage ends in the same bits wherever it was stopped";
+                let steps = r.field("checkpoint-steps", "steps after which a checkpoint is written");
+                let steps = steps.min(1).not_in_key(reason).optional();
+                let minutes = r.field("checkpoint-minutes", "minutes after which a checkpoint is written");
+                Checkpoint { steps, minutes: minutes.positive().not_in_key(reason).or(2.0) }
+            },
         }
     }
 
