@@ -115,6 +115,7 @@ pub(super) fn attend<B: Backend>(
     (cache, index): (&mut KvCache<B>, usize),
 ) -> Result<Seq<B>, TensorError> {
     let shape @ (batch, len, width) = *x.shape();
+    let head_dim = width / w.heads;
     let first = cache.layers.len() == index;
     if !first {
         expect_size("tokens, one for each sequence", 1, len)?;
@@ -125,12 +126,17 @@ pub(super) fn attend<B: Backend>(
     let project = |weight: Matrix<B>| backend.linear(normed.clone(), weight, None);
     // One token each has one position each: they lie in one sequence while they are turned.
     let turned = |rows: Matrix<B>| {
+        let width = rows.shape().1;
         let columns = if first { (batch, len, width) } else { (1, batch, width) };
         let rows = reshape::<_, _, B>(rows, columns)?;
-        reshape::<_, _, B>(backend.rotary(rows, w.heads, w.rope_base, positions)?, shape)
+        let rows = backend.rotary(rows, width / head_dim, w.rope_base, positions)?;
+        reshape::<_, _, B>(rows, (batch * len, width))
     };
-    let (queries, keys) = (turned(project(w.query)?)?, turned(project(w.key)?)?);
-    let values = reshape::<_, _, B>(project(w.value)?, shape)?;
+    let of_all_heads =
+        |rows: Matrix<B>| reshape::<_, _, B>(for_each_reader(backend, rows, w.heads, head_dim)?, shape);
+    let queries = reshape::<_, _, B>(turned(project(w.query)?)?, shape)?;
+    let keys = of_all_heads(turned(project(w.key)?)?)?;
+    let values = of_all_heads(project(w.value)?)?;
     let layer = match cache.layers.get(index) {
         None => Layer { keys, values },
         Some(past) => Layer {
@@ -138,7 +144,7 @@ pub(super) fn attend<B: Backend>(
             values: backend.concat_rows(past.values.clone(), values)?,
         },
     };
-    let scale = ((width / w.heads) as f64).powf(-0.5);
+    let scale = (head_dim as f64).powf(-0.5);
     let out = backend.attention([queries, layer.keys.clone(), layer.values.clone()], w.heads, scale, mask)?;
     if first {
         cache.layers.push(layer);
@@ -148,4 +154,22 @@ pub(super) fn attend<B: Backend>(
     let out = reshape::<_, _, B>(out, (batch * len, width))?;
     let out = backend.linear_onto(reshape::<_, _, B>(x, (batch * len, width))?, out, w.out)?;
     reshape::<_, _, B>(out, shape)
+}
+
+/// Keys or values `[R, kept heads * D]`, each head once for every head of queries that reads it, `[R, heads * D]`.
+fn for_each_reader<B: Backend>(
+    backend: &B,
+    rows: Matrix<B>,
+    heads: usize,
+    head_dim: usize,
+) -> Result<Matrix<B>, TensorError> {
+    let &(count, width) = rows.shape();
+    let kept = width / head_dim;
+    if kept == heads {
+        return Ok(rows);
+    }
+    let readers = heads / kept;
+    let places: Vec<u32> = (0..count * heads).map(|place| (place / readers) as u32).collect();
+    let rows = reshape::<_, _, B>(rows, (count * kept, head_dim))?;
+    reshape::<_, _, B>(gather_rows(backend, rows, &places)?, (count, heads * head_dim))
 }

@@ -148,17 +148,19 @@ impl Decoder {
         Ok(())
     }
 
-    /// Weights of self-attention of layer `index`. Keys and values that several heads read are written once for each.
+    /// Weights of self-attention of layer `index`. Keys and values that several heads read are written once for each, unless
+    /// `as_kept`.
     pub(in crate::modules) fn attention<B: Backend>(
         &self,
         cx: &Forward<'_, B>,
         index: usize,
+        as_kept: bool,
     ) -> Result<LlamaAttention<B>, TensorError> {
         let (width, kept) = (self.width, self.kept_width());
         let matrix = |part: &str, rows: usize| {
             cx.matrix(&format!("model.layers.{index}.self_attn.{part}_proj.weight"), rows, width)
         };
-        let for_each_head = |weight: Matrix<B>| match self.kept_heads() == self.heads {
+        let for_each_head = |weight: Matrix<B>| match as_kept || self.kept_heads() == self.heads {
             true => Ok(weight),
             false => gather_rows(cx.backend(), weight, &self.rows_of_heads()),
         };

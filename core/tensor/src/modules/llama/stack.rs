@@ -225,7 +225,7 @@ impl<'a, B: Backend> Stack<'a, B> {
                 None => None,
             };
             let layer = Layer {
-                attention: self.decoder.attention(cx, index)?,
+                attention: self.decoder.attention(cx, index, cache.is_some())?,
                 cross,
                 mlp: self.decoder.mlp(cx, index)?,
             };
@@ -270,7 +270,7 @@ impl<'a, B: Backend> Stack<'a, B> {
         let rows = decoder.embed(cx, &tokens.ids)?;
         let mut x = reshape::<_, _, B>(rows, (batch, 1, decoder.width))?;
         for index in 0..decoder.depth {
-            let attention = decoder.attention(cx, index)?;
+            let attention = decoder.attention(cx, index, true)?;
             x = attend(cx.backend(), x, attention, &positions, &mask, (&mut cache, index))?;
             x = cx.backend().llama_mlp(x, decoder.mlp(cx, index)?)?;
         }
