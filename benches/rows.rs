@@ -56,12 +56,18 @@ fn bandwidth(dir: &std::path::Path) {
     let cache = open(dir);
     let rows = RowSet::open(&cache, set, ROW).expect("the rows");
     let read = || {
-        keys.iter().map(|key| sum(&rows.get(key).expect("no error").expect("a row"))).fold(0, u64::wrapping_add)
+        keys.iter()
+            .map(|key| sum(&rows.get(key).expect("no error").expect("a row")))
+            .fold(0, u64::wrapping_add)
     };
     let first = seconds(|| assert_ne!(read(), 0));
     let again = seconds(|| assert_ne!(read(), 0));
     let rate = |seconds: f64| (ROW * ROWS) as f64 / seconds / 1e6;
-    println!("{ROWS} rows of {ROW} bytes; plain file: write {:.0}, read {:.0} MB/s", rate(write_file), rate(read_file));
+    println!(
+        "{ROWS} rows of {ROW} bytes; plain file: write {:.0}, read {:.0} MB/s",
+        rate(write_file),
+        rate(read_file)
+    );
     println!("rows written {:.0} MB/s: {:.2} of the file", rate(write_rows), write_file / write_rows);
     println!("rows read first {:.0} MB/s (checked): {:.2} of the file", rate(first), read_file / first);
     println!("rows read again {:.0} MB/s: {:.2} of the file", rate(again), read_file / again);

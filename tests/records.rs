@@ -288,3 +288,39 @@ fn similarity_is_a_column_for_rules_to_look_at() {
     let none = rows("alike", &["-S", "nodes.alike.languages=[\"fr\"]"]);
     assert!(none.iter().all(|row| row.get("score").is_none()));
 }
+
+#[test]
+fn dialogues_come_from_columns() {
+    let set = Set::new();
+    let rows =
+        [json!({ "name": "cat", "group": "animals" }), json!({ "group": "food" }), json!({ "name": 7 })];
+    let a = set.source("a", &rows);
+    let what = "[nodes.what]\nkind = \"data.dialogues\"\nin = \"a\"\nquestions = [\"What is this?\", \"Name it.\"]\nanswer = \"name\"\n";
+    let group = "[nodes.group]\nkind = \"data.dialogues\"\nin = \"what\"\nabout = \"group\"\nquestions = [\"Which group?\"]\nanswer = \"group\"\n";
+    set.write(&[&a, what, group]);
+    let rows = set.show("group", &[]);
+    let first = rows[0]["questions"][0]["question"].as_str().unwrap().to_owned();
+    assert!(["What is this?", "Name it."].contains(&first.as_str()), "{first}");
+    assert_eq!(
+        rows[0]["conversations"],
+        json!([
+            { "from": "human", "value": format!("<image>\n{first}") },
+            { "from": "gpt", "value": "cat" },
+            { "from": "human", "value": "Which group?" },
+            { "from": "gpt", "value": "animals" },
+        ])
+    );
+    assert_eq!(
+        rows[0]["questions"],
+        json!([
+            { "kind": "what", "question": first, "answer": "cat" },
+            { "kind": "group", "question": "Which group?", "answer": "animals" },
+        ])
+    );
+    // The picture is shown with the first question that a record has.
+    assert_eq!(rows[1]["conversations"][0]["value"], json!("<image>\nWhich group?"));
+    assert_eq!(rows[1]["questions"].as_array().map(Vec::len), Some(1));
+    assert_eq!(rows[2]["questions"][0]["answer"], json!("7"));
+    set.write(&[&a, &what.replace("\"name\"", "\"nam\"")]);
+    assert!(set.error().contains("no record has a text in column `nam` (`answer`)"), "{}", set.error());
+}

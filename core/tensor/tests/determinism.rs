@@ -2,6 +2,7 @@
 
 use heddle_tensor::{
     Cpu, HostTensor, Module, Parameters, Tape, Tokens, Value, backward,
+    generate::{Decoding, NextToken},
     modules::{AttentionPool, Decoder, InternVit, Itc, Llama},
     value::ValueKind,
 };
@@ -77,7 +78,10 @@ fn features(
 
 fn rows(value: &Value<Cpu>) -> Vec<Vec<u32>> {
     let host = value.to_host().unwrap();
-    host.data.chunks(host.shape[1]).map(|row| row.iter().map(|x| x.to_bits()).collect()).collect()
+    host.data
+        .chunks(host.shape[1..].iter().product())
+        .map(|row| row.iter().map(|x| x.to_bits()).collect())
+        .collect()
 }
 
 proptest! {
@@ -123,5 +127,47 @@ fn steps_do_not_depend_on_threads() {
     let one = step(1);
     for threads in [2, 3, 5] {
         assert!(step(threads) == one, "{threads} threads");
+    }
+}
+
+/// Grouped heads, few and more sequences: a step's scores have the bits of a whole pass over the same tokens.
+#[test]
+fn cached_decoding_has_the_bits_of_a_whole_pass() {
+    let decoder = Decoder {
+        vocab: 70,
+        width: 48,
+        depth: 2,
+        heads: 6,
+        kv_heads: Some(2),
+        mlp_width: 40,
+        ..Decoder::default()
+    };
+    let llama = Llama { decoder, projection: None, head: true, ..Llama::default() };
+    let specs = Module::parameters(&llama).into_iter().map(|spec| (spec.name.clone(), spec));
+    let parameters = Parameters::init(specs, 3, &Cpu::default()).unwrap();
+    const PROMPT: usize = 5;
+    const ALL: usize = 11;
+    for batch in [1, 2, 8, 9] {
+        let id = |record: usize, place: usize| 1 + ((record * 31 + place * 7) % 69) as u32;
+        let read = |len: usize| {
+            let ids = (0..batch).flat_map(|record| (0..len).map(move |place| id(record, place)));
+            Value::Text(Tokens::new(ids.collect(), batch, len).unwrap())
+        };
+        let out = run(&llama, &parameters, "", vec![("text", read(ALL))], &["logits"], &Tape::off());
+        let whole = rows(&out["logits"]);
+        let inputs = vec![("text".to_owned(), read(PROMPT))];
+        let (mut decoding, mut scores) = Decoding::start(&llama, &parameters, "", inputs).unwrap();
+        let from: Vec<usize> = (0..batch).collect();
+        for place in PROMPT..=ALL {
+            for (record, scores) in scores.iter().enumerate() {
+                let expected = &whole[record][(place - 1) * 70..place * 70];
+                let found: Vec<u32> = scores.iter().map(|score| score.to_bits()).collect();
+                assert!(found == expected, "{batch} sequences: {record} after {place} tokens");
+            }
+            if place < ALL {
+                let tokens: Vec<u32> = (0..batch).map(|record| id(record, place)).collect();
+                scores = decoding.next(&from, &tokens).unwrap();
+            }
+        }
     }
 }

@@ -121,6 +121,7 @@ pub const KINDS: &[&dyn Kind<dyn Node, Models>] = &[
     &data::Source::<data::Parquet>::KIND,
     &data::Dirt,
     &data::Scenes,
+    &data::Dialogues,
     &data::Where,
     &data::Decode,
     &data::Deduplicate,

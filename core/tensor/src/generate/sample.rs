@@ -2,6 +2,7 @@
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 use super::{Generated, Limits, NextToken, Sampling, Watch, log_softmax};
 use crate::{error::TensorError, parameter::random_stream};
@@ -33,8 +34,13 @@ pub fn generate(
     let mut scores = first;
     while !writing.is_empty() {
         let (mut going_on, mut from, mut tokens) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, (mut text, scores)) in writing.into_iter().zip(&scores).enumerate() {
-            let logs = log_softmax(scores, limits, text.tokens.len());
+        // A row of scores is as long as the vocabulary.
+        let logs: Vec<Vec<f64>> = writing
+            .par_iter()
+            .zip(&scores)
+            .map(|(text, scores)| log_softmax(scores, limits, text.tokens.len()))
+            .collect();
+        for (place, (mut text, logs)) in writing.into_iter().zip(logs).enumerate() {
             let token = match (&mut text.random, sampling) {
                 (Some(random), Some(sampling)) => draw(&logs, sampling, random),
                 _ => best(&logs),

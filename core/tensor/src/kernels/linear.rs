@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::few::{self, FEW};
 use super::matmul::{Matrix, MatrixMut, Write, product};
 use super::packed::Packed;
 use super::simd::multiversion;
@@ -25,10 +26,7 @@ pub struct Dims {
 /// Rows of a task.
 const TILE: usize = 128;
 
-/// So many rows are few.
-const FEW: usize = 8;
-
-/// Outputs of a task, where rows are few: whole panels.
+/// Outputs of a task, where rows are few: whole vectors.
 const PANEL: usize = 64;
 
 /// `out = x w^T + bias`.
@@ -63,8 +61,8 @@ fn sum(x: &[f32], w: &[f32], out: &mut [f32], dims: Dims, write: Write) {
     }
 }
 
-/// Each task lays out the weights of some outputs, in the cache, and multiplies at once: what counts is reading the
-/// weights, as when one token is decoded.
+/// Each task has some outputs, so that all threads read weights even for one row: what counts is reading them, as when
+/// one token is decoded.
 fn few_rows(x: &[f32], w: &[f32], out: &mut [f32], dims: Dims, write: Write) {
     let Dims { inputs, outputs, .. } = dims;
     if inputs == 0 || out.is_empty() {
@@ -79,7 +77,7 @@ fn few_rows(x: &[f32], w: &[f32], out: &mut [f32], dims: Dims, write: Write) {
         for (r, part) in part.chunks_exact_mut(count).enumerate() {
             part.copy_from_slice(row(r));
         }
-        Packed::transposed(w, inputs, None).product(x, part, write);
+        few::product(x, w, part, inputs, write);
         for (r, part) in part.chunks_exact(count).enumerate() {
             row(r).copy_from_slice(part);
         }

@@ -41,6 +41,7 @@ pub mod bf16;
 pub mod contrastive;
 pub mod cross_entropy;
 pub mod embedding;
+mod few;
 pub mod linear;
 mod math;
 pub mod matmul;

@@ -56,6 +56,11 @@ impl<'a> Closing<'a> {
         self.weight.len() / self.width.max(1)
     }
 
+    /// Whether there is nothing but the projection.
+    pub fn is_plain(&self) -> bool {
+        self.bias.is_none() && self.gamma.is_none() && self.keep.is_none()
+    }
+
     /// Row `row`'s factor.
     pub fn keep(&self, row: usize) -> f32 {
         self.keep.map_or(1.0, |keep| keep[row])

@@ -6,6 +6,7 @@
 
 use crate::kernels::{
     activation::{silu_mul, silu_mul_gradients},
+    few::FEW,
     linear::{self, Dims},
     matmul::Write,
     memory::{Lease, lease},
@@ -54,6 +55,10 @@ impl LlamaMlp<'_> {
     pub fn forward(&self, x: &[f32], out: &mut [f32], save: bool) -> Option<Saved> {
         let (width, hidden) = (self.closing.width, self.closing.inputs());
         let rows = x.len() / width.max(1);
+        if rows <= FEW && !save && self.closing.is_plain() {
+            self.few_rows(x, out);
+            return None;
+        }
         let (gate_w, up_w) =
             (Packed::transposed(self.gate, width, None), Packed::transposed(self.up, width, None));
         let down_w = self.closing.ready();
@@ -81,6 +86,24 @@ impl LlamaMlp<'_> {
             self.closing.forward(&down_w, tile.start, x, &product, out);
         });
         save.then_some(saved)
+    }
+
+    /// As [`LlamaMlp::forward`], with the same bits: a tile would have one thread read all weights.
+    fn few_rows(&self, x: &[f32], out: &mut [f32]) {
+        let (width, hidden) = (self.closing.width, self.closing.inputs());
+        let rows = x.len() / width.max(1);
+        let (mut normed, mut rstd) = (lease(x.len()), lease(rows));
+        norm::rms_rows(Rows::new(x, width), self.norm.weight, self.norm.eps, &mut normed, &mut rstd);
+        let [mut gate, mut up, mut product] = [0; 3].map(|_| lease(rows * hidden));
+        let dims = Dims { rows, inputs: width, outputs: hidden };
+        rayon::join(
+            || linear::forward(&normed, self.gate, None, &mut gate, dims),
+            || linear::forward(&normed, self.up, None, &mut up, dims),
+        );
+        silu_mul(&gate, &up, &mut product);
+        out.copy_from_slice(x);
+        let dims = Dims { rows, inputs: hidden, outputs: width };
+        linear::add(&product, self.closing.weight, out, dims);
     }
 
     /// `x, dout: [R, C]`.

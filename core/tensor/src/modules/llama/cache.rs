@@ -117,6 +117,7 @@ pub(super) fn attend<B: Backend>(
     kept: Option<(&mut KvCache<B>, usize)>,
 ) -> Result<Seq<B>, TensorError> {
     let shape @ (batch, len, width) = *x.shape();
+    let head_dim = width / w.heads;
     let first = kept.as_ref().is_none_or(|(cache, index)| cache.layers.len() == *index);
     if let (false, Some((cache, _))) = (first, &kept) {
         expect_size("tokens, one for each sequence", 1, len)?;
@@ -127,13 +128,17 @@ pub(super) fn attend<B: Backend>(
     let project = |projection, weight: Matrix<B>| pairs.linear(backend, projection, normed.clone(), weight);
     // One token each has one position each: they lie in one sequence while they are turned.
     let turned = |rows: Matrix<B>| {
+        let width = rows.shape().1;
         let columns = if first { (batch, len, width) } else { (1, batch, width) };
         let rows = reshape::<_, _, B>(rows, columns)?;
-        reshape::<_, _, B>(backend.rotary(rows, w.heads, w.rope_base, positions)?, shape)
+        let rows = backend.rotary(rows, width / head_dim, w.rope_base, positions)?;
+        reshape::<_, _, B>(rows, (batch * len, width))
     };
-    let queries = turned(project(Projection::Query, w.query)?)?;
-    let keys = turned(project(Projection::Key, w.key)?)?;
-    let values = reshape::<_, _, B>(project(Projection::Value, w.value)?, shape)?;
+    let of_all_heads =
+        |rows: Matrix<B>| reshape::<_, _, B>(for_each_reader(backend, rows, w.heads, head_dim)?, shape);
+    let queries = reshape::<_, _, B>(turned(project(Projection::Query, w.query)?)?, shape)?;
+    let keys = of_all_heads(turned(project(Projection::Key, w.key)?)?)?;
+    let values = of_all_heads(project(Projection::Value, w.value)?)?;
     let layer = match kept.as_ref().and_then(|(cache, index)| cache.layers.get(*index)) {
         None => Layer { keys, values },
         Some(past) => Layer {
@@ -141,7 +146,7 @@ pub(super) fn attend<B: Backend>(
             values: backend.concat_rows(past.values.clone(), values)?,
         },
     };
-    let scale = ((width / w.heads) as f64).powf(-0.5);
+    let scale = (head_dim as f64).powf(-0.5);
     let out = backend.attention([queries, layer.keys.clone(), layer.values.clone()], w.heads, scale, mask)?;
     if let Some((cache, index)) = kept {
         match cache.layers.get_mut(index) {
@@ -152,4 +157,22 @@ pub(super) fn attend<B: Backend>(
     let out = reshape::<_, _, B>(out, (batch * len, width))?;
     let out = pairs.linear_onto(backend, Projection::Out, rows, (out, w.out))?;
     reshape::<_, _, B>(out, shape)
+}
+
+/// Keys or values `[R, kept heads * D]`, each head once for every head of queries that reads it, `[R, heads * D]`.
+fn for_each_reader<B: Backend>(
+    backend: &B,
+    rows: Matrix<B>,
+    heads: usize,
+    head_dim: usize,
+) -> Result<Matrix<B>, TensorError> {
+    let &(count, width) = rows.shape();
+    let kept = width / head_dim;
+    if kept == heads {
+        return Ok(rows);
+    }
+    let readers = heads / kept;
+    let places: Vec<u32> = (0..count * heads).map(|place| (place / readers) as u32).collect();
+    let rows = reshape::<_, _, B>(rows, (count * kept, head_dim))?;
+    reshape::<_, _, B>(gather_rows(backend, rows, &places)?, (count, heads * head_dim))
 }

@@ -164,17 +164,22 @@ impl Decoder {
         Ok(())
     }
 
-    /// Weights of self-attention of layer `index`. Keys and values that several heads read are written once for each.
+    /// Weights of self-attention of layer `index`. Keys and values that several heads read are written once for each, unless
+    /// `as_kept`.
     pub(in crate::modules) fn attention<B: Backend>(
         &self,
         cx: &Forward<'_, B>,
         index: usize,
+        as_kept: bool,
     ) -> Result<LlamaAttention<B>, TensorError> {
         let (width, kept) = (self.width, self.kept_width());
         let matrix = |part: &str, rows: usize| {
             cx.matrix(&format!("model.layers.{index}.self_attn.{part}_proj.weight"), rows, width)
         };
-        let for_each_head = |weight: Matrix<B>| self.for_each_head(cx.backend(), weight);
+        let for_each_head = |weight: Matrix<B>| match as_kept || self.kept_heads() == self.heads {
+            true => Ok(weight),
+            false => gather_rows(cx.backend(), weight, &self.rows_of_heads()),
+        };
         Ok(LlamaAttention {
             norm: self.norm(cx, &format!("model.layers.{index}.input_layernorm.weight"))?,
             query: matrix("q", width)?,
@@ -184,18 +189,6 @@ impl Decoder {
             heads: self.heads,
             rope_base: self.rope_base,
         })
-    }
-
-    /// The rows of a matrix to keys or values, those that several heads read once for each.
-    pub(super) fn for_each_head<B: Backend>(
-        &self,
-        backend: &B,
-        weight: Matrix<B>,
-    ) -> Result<Matrix<B>, TensorError> {
-        match self.kept_heads() == self.heads {
-            true => Ok(weight),
-            false => gather_rows(backend, weight, &self.rows_of_heads()),
-        }
     }
 
     /// Which row of a projection to keys or values belongs to each column of the queries.

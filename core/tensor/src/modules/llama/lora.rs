@@ -158,7 +158,7 @@ impl Decoder {
         (lora.rank * thin.sum::<usize>()) as u64
     }
 
-    /// The pairs of layer `index`. Rows of keys and values that several heads read are there once for each.
+    /// The pairs of layer `index`.
     pub(super) fn layer_pairs<B: Backend>(
         &self,
         cx: &Forward<'_, B>,
@@ -168,10 +168,6 @@ impl Decoder {
         for (lora, projection, names) in self.names_of_pairs(index) {
             let [outputs, inputs] = self.sizes(projection);
             let b = cx.matrix(&names.b, outputs, lora.rank)?;
-            let b = match projection {
-                Projection::Key | Projection::Value => self.for_each_head(cx.backend(), b)?,
-                _ => b,
-            };
             let dropout = (cx.mode() == Mode::Train && lora.dropout > 0.0)
                 .then(|| Dropout { rate: lora.dropout, random: cx.random(&projection.path(index)) });
             let pair = Pair { a: cx.matrix(&names.a, lora.rank, inputs)?, b, scale: lora.scale(), dropout };

@@ -230,11 +230,13 @@ impl<'a, B: Backend> Stack<'a, B> {
                 Some(looking) => (looking.layer)(cx, index)?.map(|cross| (cross, looking.vision.clone())),
                 None => None,
             };
+            let pairs = self.decoder.layer_pairs(cx, index)?;
+            let as_kept = cache.is_some() || pairs.in_attention();
             let layer = Layer {
-                attention: self.decoder.attention(cx, index)?,
+                attention: self.decoder.attention(cx, index, as_kept)?,
                 cross,
                 mlp: self.decoder.mlp(cx, index)?,
-                pairs: self.decoder.layer_pairs(cx, index)?,
+                pairs,
             };
             let x = reshape::<_, _, B>(rows, (batch, len, self.decoder.width))?;
             let x = match &mut cache {
@@ -277,7 +279,7 @@ impl<'a, B: Backend> Stack<'a, B> {
         let rows = decoder.embed(cx, &tokens.ids)?;
         let mut x = reshape::<_, _, B>(rows, (batch, 1, decoder.width))?;
         for index in 0..decoder.depth {
-            let (attention, pairs) = (decoder.attention(cx, index)?, decoder.layer_pairs(cx, index)?);
+            let (attention, pairs) = (decoder.attention(cx, index, true)?, decoder.layer_pairs(cx, index)?);
             x = attend(cx.backend(), x, (attention, &pairs), &positions, &mask, Some((&mut cache, index)))?;
             x = pairs.mlp(cx.backend(), x, decoder.mlp(cx, index)?)?;
         }
