@@ -108,7 +108,7 @@ pub struct Maker {
     seed: u64,
     order: Box<dyn Order>,
     pictures: Pictures,
-    /// Digest of each place's picture.
+    /// Digest of each place's picture, if anything is kept of it or views are drawn.
     digests: Vec<[u8; 32]>,
     spec: ImageSpec,
     augment: Option<Augment>,
@@ -202,7 +202,10 @@ impl Maker {
         let digest = |record: Result<Record, _>| {
             record.map(|record| record.image().map(|part| part.digest).unwrap_or_default())
         };
-        let digests = pictures.records().map(digest).collect::<Result<_, _>>()?;
+        let digests = match kept.is_some() || settings.views.is_some() {
+            true => pictures.records().map(digest).collect::<Result<_, _>>()?,
+            false => Vec::new(),
+        };
         Ok(Self {
             seed: cx.seed,
             order,
@@ -280,8 +283,12 @@ impl Maker {
         let images = images.collect::<Result<_, NodeError>>()?;
         let mut texts = texts.collect::<Result<Vec<_>, NodeError>>()?;
         texts.extend(self.conversations(&rows)?);
-        let keys: Vec<Digest> = rows.iter().map(|row| self.key(*row, self.view(step))).collect();
-        let kept = self.kept.as_ref().map(|kept| kept.batch(&keys)).transpose()?.unwrap_or_default();
+        let kept = match &self.kept {
+            Some(kept) => {
+                kept.batch(&rows.iter().map(|row| self.key(*row, self.view(step))).collect::<Vec<_>>())?
+            }
+            None => Vec::new(),
+        };
         Ok(Batch { images, texts, kept })
     }
 
