@@ -4,10 +4,13 @@ mod apply;
 mod args;
 mod cache;
 mod caption;
+mod cells;
 mod chat;
 mod check;
 mod data;
 mod deliver;
+mod diff;
+mod execute;
 mod exit;
 mod explain;
 mod export;
@@ -15,6 +18,7 @@ mod finished;
 mod graph;
 mod home;
 mod init;
+mod metrics;
 mod nodes;
 mod output;
 mod place;
@@ -22,9 +26,11 @@ mod plan;
 mod plugin;
 mod prepare;
 mod progress;
+mod replay;
 mod run;
 mod runs;
 mod schema;
+mod why;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -56,6 +62,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Plugin(options) => plugin::run(options),
         Command::Export(options) => export::run(options, common),
         Command::Runs(options) => runs::run(options, common),
+        Command::Diff(options) => diff::run(options, common),
+        Command::Replay(options) => replay::run(options, common, said),
+        Command::Why(options) => why::run(options, common),
         Command::Cache(options) => cache::run(options, common),
     };
     match result {

@@ -1,18 +1,26 @@
 //! `heddle plan`: what is a hit, what runs, why, what it costs.
 
+use std::collections::BTreeSet;
+
 use heddle_cache::Wait;
 use heddle_graph::{
     digest::Digest,
-    plan::{self, Known, Trace},
+    plan::{self, Known, Plan, Trace},
 };
 use serde_json::json;
 
 use super::{
     args::{Common, PlanOptions},
+    cells::{self, plan::Plans},
     exit::{Exit, Failure},
     explain, home, output,
 };
-use crate::{device, exec::Store, project};
+use crate::{
+    device,
+    exec::Store,
+    files::Disk,
+    project::{self, Project},
+};
 
 /// A cache that was never made: nothing is known.
 struct Nothing;
@@ -29,37 +37,72 @@ impl Known for Nothing {
     }
 }
 
-/// Runs the command. Planning runs nothing and makes no cache: without one everything is a miss.
+/// The cache if there is one. Planning runs nothing and makes no cache: without one everything is a miss.
+pub struct Memory(Option<Store>);
+
+impl Memory {
+    /// Opens the cache under a home folder, if it was ever made.
+    pub fn open(home: &std::path::Path, what: &str, wait: bool) -> Result<Self, Failure> {
+        let wait = if wait { Wait::Yes } else { Wait::No };
+        Ok(Self(match home.join("cache").is_dir() {
+            true => Some(Store::open(home, what, wait)?),
+            false => None,
+        }))
+    }
+
+    /// What it knows.
+    pub fn known(&self) -> &dyn Known {
+        self.0.as_ref().map_or(&Nothing, |store| store)
+    }
+
+    /// The facts of an experiment's nodes.
+    pub fn facts(&self, project: &Project) -> Result<Vec<plan::Facts>, Failure> {
+        let compute = device::choose(project.experiment.run.device);
+        Ok(project.facts(self.0.as_ref(), compute)?.0)
+    }
+}
+
+/// Runs the command.
 pub fn run(options: &PlanOptions, common: &Common) -> Result<Exit, Failure> {
     let target = &options.target;
     let project = project::load(&target.file, &target.set)?;
     let home = home::of_experiment(common, &target.file);
-    let store = match home.join("cache").is_dir() {
-        true => Some(Store::open(
-            &home,
-            &format!("plan {}", target.file),
-            if target.wait { Wait::Yes } else { Wait::No },
-        )?),
+    let cells = match options.variants.any() {
+        true => Some(cells::select(&project, &options.variants)?),
         false => None,
     };
-    let (facts, _) = project.facts(store.as_ref(), device::choose(project.experiment.run.device))?;
-    let wanted = project.places(&target.nodes)?;
-    let forced = project.forced(&wanted, &target.force)?;
-    let known: &dyn Known = store.as_ref().map_or(&Nothing, |store| store);
-    let plan = plan::build(&facts, &wanted, &forced, known);
+    let memory = Memory::open(&home, &format!("plan {}", target.file), target.wait)?;
+    let build = |project: &Project, facts: &[plan::Facts]| -> Result<Plan, Failure> {
+        let wanted: BTreeSet<usize> = project.places(&target.nodes)?;
+        let forced = project.forced(&wanted, &target.force)?;
+        Ok(plan::build(facts, &wanted, &forced, memory.known()))
+    };
+    if let Some(cells) = cells {
+        project.check_cells(&cells, &Disk)?;
+        let mut plans = Plans::default();
+        for cell in &cells {
+            let variant = project.of_cell(cell, &Disk)?;
+            let facts = memory.facts(&variant)?;
+            plans.add(cell.record.clone(), &facts, build(&variant, &facts)?);
+        }
+        if options.json {
+            output::json(&json!({ "file": target.file, "work": plans.work(), "cells": plans.cells }))?;
+        } else {
+            output::result(&plans.text());
+        }
+        return Ok(if plans.work() > 0 { Exit::WorkLeft } else { Exit::Done });
+    }
+    let plan = build(&project, &memory.facts(&project)?)?;
     if options.json {
         let (seconds, complete) = plan.seconds();
-        let document = json!({
+        output::json(&json!({
             "file": target.file,
             "hits": plan.hits(),
             "work": plan.work(),
             "predicted_seconds": seconds,
             "predicted_for_all": complete,
             "nodes": plan.nodes,
-        });
-        output::result(
-            &serde_json::to_string_pretty(&document).map_err(|error| Failure::Other(error.to_string()))?,
-        );
+        }))?;
     } else {
         output::result(&explain::table(&plan));
     }
