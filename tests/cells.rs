@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use serde_json::Value as Json;
 
-use crate::util::{Dir, Ended, TINY, filtered};
+use crate::util::{Dir, Ended, TINY, filtered, finish, wait_until};
 
 /// The tiny experiment with two ablations and two sweeps.
 fn varied() -> Dir {
@@ -170,6 +170,57 @@ fn a_set_can_be_gone_on_with() {
     let mended = dir.heddle(&["run", TINY, "--retry", "failed", "--json"]);
     assert_eq!(mended.code, Some(0), "{mended}");
     assert!(mended.stderr.contains("is not in the file any more"), "{mended}");
+}
+
+/// An interrupt stops the cell at a step and starts no other; what is left can be gone on with.
+#[test]
+fn an_interrupted_set() {
+    let dir = Dir::tiny();
+    let endless = "\n[ablations.endless]\n\
+                   \"params.steps\" = 1000000\n\"nodes.stage1.log-every\" = 1000\n\n\
+                   [ablations.short]\n\"params.steps\" = 2\n";
+    dir.write(TINY, dir.read(TINY) + endless);
+    let home = dir.path().join("home");
+    let set = ["run", TINY, "--all", "stage1", "--home", "home", "--json"];
+    let child = dir.start(&set);
+    let runs = home.join("runs");
+    wait_until("the second cell", || fs::read_dir(&runs).is_ok_and(|runs| runs.count() == 2));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let signalled = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(signalled.unwrap().success());
+    let ended = finish(child);
+    assert_eq!(ended.code, Some(130), "{ended}");
+    let expect = |states: [&str; 3]| -> Vec<(String, String)> {
+        let names = ["base", "endless", "short"].map(str::to_owned);
+        names.into_iter().zip(states.map(str::to_owned)).collect()
+    };
+    assert_eq!(states(&ended), expect(["done", "interrupted", "waiting"]));
+    dir.edit(TINY, "1000000", "3");
+    let retried = dir.done(&["run", TINY, "--retry", "failed", "--home", "home", "--json"]);
+    assert_eq!(states(&retried), expect(["done"; 3]));
+    // Only what was left has run.
+    assert_eq!(fs::read_dir(&runs).unwrap().count(), 4);
+}
+
+/// Without variants too, a failed node leaves those alone that do not need it.
+#[test]
+fn going_on_after_a_failure() {
+    let dir = Dir::tiny();
+    dir.edit(
+        TINY,
+        "[nodes.zero_shot.tasks.concept]\nclass = \"cp\"",
+        "[nodes.zero_shot.tasks.concept]\nclass = \"no\"",
+    );
+    let ended = dir.heddle(&["run", TINY, "--keep-going", "--json"]);
+    assert_eq!(ended.code, Some(1), "{ended}");
+    assert_eq!(ended.json()["state"], "failed");
+    assert!(ended.json()["metrics"]["retrieval/test-id/en/i2t R@1"].is_number(), "{ended}");
+    let states = |state: &str| dir.nodes_that(state);
+    assert_eq!(
+        (states("failed"), states("skipped")),
+        (vec!["zero_shot".to_owned()], vec!["report".to_owned()])
+    );
+    assert_eq!(states("ran").len(), 7);
 }
 
 /// An ablation stays itself when its changes are mended.

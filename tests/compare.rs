@@ -89,7 +89,7 @@ fn two_runs_side_by_side() {
     assert_eq!(json["first"]["inputs_equal"], true);
     assert_eq!(json["first"]["key_equal"], false);
     assert_eq!(json["config"][0]["field"], "nodes.stage1.optimizer.lr");
-    assert_eq!(json["equal"], serde_json::json!(["pairs", "heldout", "bpe", "floor"]));
+    assert_eq!(json["equal"], serde_json::json!(["heldout", "pairs", "bpe", "floor"]));
 
     let same = dir.done(&["diff", &a, &a]);
     assert!(same.stdout.contains("artifacts are the same: "), "{same}");

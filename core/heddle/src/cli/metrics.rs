@@ -3,7 +3,6 @@
 use heddle_graph::paths::glob_matches;
 use indexmap::IndexMap;
 use serde::Deserialize;
-use serde_json::Value as Json;
 
 use crate::{
     exec::{NodeRecord, RunRecord},
@@ -29,7 +28,7 @@ struct Point {
 pub fn of(record: &RunRecord) -> IndexMap<String, f64> {
     let (mut numbers, mut losses) = (IndexMap::new(), IndexMap::new());
     for NodeRecord { name, .. } in &record.nodes {
-        let metrics = record.metrics.get(name).map(Json::clone).map(serde_json::from_value::<Metrics>);
+        let metrics = record.metrics.get(name).cloned().map(serde_json::from_value::<Metrics>);
         let Some(Ok(Metrics { measurements, curve })) = metrics else { continue };
         for one in measurements {
             let parts = [name, &one.source, &one.task, &one.split, &one.language, &one.metric];
