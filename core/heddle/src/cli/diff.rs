@@ -178,13 +178,11 @@ impl Difference {
         }
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(["metric", "a", "b", "b - a"]);
-        let show = |value: Option<f64>| value.map_or("-".to_owned(), metrics::show);
         for Pair { metric, a, b } in differing {
-            let difference = a.zip(*b).map_or("-".to_owned(), |(a, b)| {
-                let sign = if b > a { "+" } else { "" };
-                format!("{sign}{}", metrics::show(b - a))
-            });
-            table.add_row([metric.clone(), show(*a), show(*b), difference]);
+            let sign = if a.zip(*b).is_some_and(|(a, b)| b > a) { "+" } else { "" };
+            let difference = metrics::show(metric, a.zip(*b).map(|(a, b)| b - a));
+            let [a, b] = [a, b].map(|value| metrics::show(metric, *value));
+            table.add_row([metric.clone(), a, b, format!("{sign}{difference}")]);
         }
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);

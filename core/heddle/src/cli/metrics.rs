@@ -52,13 +52,24 @@ pub fn is_meant(pattern: &str, name: &str) -> bool {
     format!("/{name}/").contains(&format!("/{pattern}/"))
 }
 
-/// A number as tables have it: as many digits as say something.
-pub fn show(value: f64) -> String {
-    match value.abs() {
-        size if size >= 10.0 => format!("{value:.1}"),
-        size if size >= 1.0 => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
-    }
+/// A number as tables have it: per cent with two digits, a loss with three.
+pub fn show(name: &str, value: Option<f64>) -> String {
+    let digits = if name.ends_with("/loss") { 3 } else { 2 };
+    value.map_or("-".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+/// The metric that one name stands for: of those that it means the first that is not the same in every row. And how many
+/// others it means.
+pub fn stands_for(rows: &[&IndexMap<String, f64>], pattern: &str) -> Option<(String, usize)> {
+    let meant = choose(rows, &[pattern.to_owned()]);
+    let name = meant.iter().find(|name| varies(rows, name)).or(meant.first())?;
+    Some((name.clone(), meant.len() - 1))
+}
+
+fn varies(rows: &[&IndexMap<String, f64>], name: &str) -> bool {
+    let mut values = rows.iter().filter_map(|row| row.get(name));
+    let first = values.next();
+    values.any(|value| Some(value) != first)
 }
 
 /// The most columns of metrics of a table for people.
@@ -77,12 +88,7 @@ pub fn choose(rows: &[&IndexMap<String, f64>], asked: &[String]) -> Vec<String> 
         let meant = |name: &&String| asked.iter().any(|pattern| is_meant(pattern, name));
         return all.into_iter().filter(meant).cloned().collect();
     }
-    let varies = |name: &&&String| {
-        let mut values = rows.iter().filter_map(|row| row.get(**name));
-        let first = values.next();
-        values.any(|value| Some(value) != first)
-    };
-    let varying: Vec<&String> = all.iter().filter(varies).copied().collect();
+    let varying: Vec<&String> = all.iter().filter(|name| varies(rows, name)).copied().collect();
     let candidates = if varying.is_empty() { all } else { varying };
     // The first of every node, then the second of every node, and so on until the table is full.
     let mut seen: IndexMap<&str, usize> = IndexMap::new();

@@ -90,18 +90,16 @@ fn list(runs: &RunsDir, ids: &[String], options: &RunsLs) -> Result<Exit, Failur
     Ok(Exit::Done)
 }
 
-/// The metric that a name stands for: the first one of all runs that it means.
+/// The metric that a name stands for.
 fn metric_of(listed: &[Listed], pattern: &str) -> Result<String, Failure> {
     let rows: Vec<&IndexMap<String, f64>> = listed.iter().map(|one| &one.metrics).collect();
-    let meant = metrics::choose(&rows, &[pattern.to_owned()]);
-    let Some(first) = meant.first() else { return Err(unknown_metric(listed, pattern)) };
-    if meant.len() > 1 {
-        output::note(&format!(
-            "`{pattern}` stands for {first}; {} others have that in their names",
-            meant.len() - 1
-        ));
+    let Some((name, others)) = metrics::stands_for(&rows, pattern) else {
+        return Err(unknown_metric(listed, pattern));
+    };
+    if others > 0 {
+        output::note(&format!("`{pattern}` stands for {name} here, and for {others} more"));
     }
-    Ok(first.clone())
+    Ok(name)
 }
 
 fn unknown_metric(listed: &[Listed], pattern: &str) -> Failure {
@@ -161,14 +159,10 @@ impl Listed {
     fn numbers<'a>(
         &'a self,
         shown: &'a [String],
-        show: impl Fn(Option<f64>) -> String + 'a,
+        show: impl Fn(&str, Option<f64>) -> String + 'a,
     ) -> impl Iterator<Item = String> + 'a {
-        shown.iter().map(move |name| show(self.metrics.get(name).copied()))
+        shown.iter().map(move |name| show(name, self.metrics.get(name).copied()))
     }
-}
-
-fn number(value: Option<f64>) -> String {
-    value.map_or("-".to_owned(), metrics::show)
 }
 
 fn terminal(listed: &[Listed], shown: &[String]) -> String {
@@ -183,7 +177,7 @@ fn terminal(listed: &[Listed], shown: &[String]) -> String {
     let header = header.into_iter().chain(shown.iter().map(|name| name.replace('/', "\n")));
     table.load_style(presets::NOTHING).set_header(header);
     for one in listed {
-        table.add_row(keep(one.words(duration)).into_iter().chain(one.numbers(shown, number)));
+        table.add_row(keep(one.words(duration)).into_iter().chain(one.numbers(shown, metrics::show)));
     }
     table.to_string()
 }
@@ -196,7 +190,7 @@ fn markdown(listed: &[Listed], shown: &[String]) -> String {
     let header: Vec<String> = COLUMNS.map(str::to_owned).into_iter().chain(shown.iter().cloned()).collect();
     let rule = [vec!["---"; COLUMNS.len()], vec!["---:"; shown.len()]].concat().join("|");
     let rows = listed.iter().map(|one| {
-        line(one.words(duration).into_iter().chain(one.numbers(shown, number)).collect::<Vec<_>>())
+        line(one.words(duration).into_iter().chain(one.numbers(shown, metrics::show)).collect::<Vec<_>>())
     });
     std::iter::once(line(header) + &format!("|{rule}|\n")).chain(rows).collect()
 }
@@ -207,7 +201,7 @@ fn csv(listed: &[Listed], shown: &[String]) -> Result<String, Failure> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let header = COLUMNS.into_iter().chain(shown.iter().map(String::as_str));
     writer.write_record(header).map_err(|error| failed(error.to_string()))?;
-    let exact = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+    let exact = |_: &str, value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
     for one in listed {
         let words = one.words(|seconds| format!("{seconds:.3}"));
         writer

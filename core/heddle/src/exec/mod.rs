@@ -23,6 +23,7 @@ pub use group::{CellState, GroupCell, GroupRecord, GroupsDir};
 pub use library::{Library, LibraryError};
 pub use record::{
     CellKind, CellRecord, InputRecord, NodeRecord, NodeState, RowCount, RunRecord, RunsDir, Versions,
+    short_keys,
 };
 pub use scheduler::{Execution, Fresh, OnFailure, Outcome, Weight};
 pub use store::{Store, StoreError};

@@ -180,14 +180,35 @@ impl CellRecord {
         same && (self.kind != CellKind::Sweep || self.overrides == other.overrides)
     }
 
-    /// The cell in a few words: `lr nodes.stage1.optimizer.lr=0.001 seed=1`.
+    /// The cell in a few words: `schedule lr=0.001 seed=1`.
     pub fn label(&self) -> String {
         let mut label = self.name.clone();
         if self.kind == CellKind::Sweep {
-            self.overrides.iter().for_each(|(key, value)| label.push_str(&format!(" {key}={value}")));
+            let keys: Vec<String> = self.overrides.keys().cloned().collect();
+            for (key, value) in short_keys(&keys).iter().zip(self.overrides.values()) {
+                label.push_str(&format!(" {key}={value}"));
+            }
         }
         label
     }
+}
+
+/// Keys by their last parts, as many as tell them apart.
+pub fn short_keys(keys: &[String]) -> Vec<String> {
+    let tail = |key: &str, parts: usize| {
+        let all: Vec<&str> = key.split('.').collect();
+        all[all.len().saturating_sub(parts)..].join(".")
+    };
+    let told_apart = |key: &String| {
+        (1..key.split('.').count())
+            .map(|parts| tail(key, parts))
+            .find(|short| {
+                let same = |other: &&String| *other == short || other.ends_with(&format!(".{short}"));
+                keys.iter().filter(same).count() == 1
+            })
+            .unwrap_or_else(|| key.clone())
+    };
+    keys.iter().map(told_apart).collect()
 }
 
 /// One run.
@@ -319,4 +340,15 @@ pub(super) fn ids(above: &Path, file: &str) -> io::Result<Vec<String>> {
     }
     ids.sort();
     Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short_keys;
+
+    #[test]
+    fn keys_are_as_short_as_they_may_be() {
+        let keys = ["nodes.a.lr", "nodes.b.lr", "nodes.a.optimizer.beta", "seed"].map(str::to_owned);
+        assert_eq!(short_keys(&keys), ["a.lr", "b.lr", "beta", "seed"]);
+    }
 }

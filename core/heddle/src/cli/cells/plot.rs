@@ -9,9 +9,9 @@ use serde_json::Value as Json;
 
 use super::{
     super::exit::Failure,
-    table::{Cells, Row, short},
+    table::{Cells, Row},
 };
-use crate::exec::CellKind;
+use crate::exec::{CellKind, short_keys};
 
 /// Points of one line: the metric's values for every value of the axis, several if seeds differ.
 type Line = Vec<(f64, Vec<f64>)>;
@@ -53,10 +53,13 @@ fn drawing(cells: &Cells, rows: &[&Row]) -> Option<Drawing> {
         values.is_some_and(|values| values.iter().any(|value| *value != values[0]))
     };
     let seed = |place: &usize| cells.keys[*place] == "seed";
-    let axes: Vec<usize> = (0..cells.keys.len()).filter(is_axis).collect();
+    // In the order of the sweep: the columns of the table may have another.
+    let own = rows.first()?.overrides.keys();
+    let own = own.filter_map(|key| cells.keys.iter().position(|known| known == key));
+    let axes: Vec<usize> = own.filter(is_axis).collect();
     let axis = *axes.iter().find(|place| !seed(place)).or(axes.first())?;
     let metric = cells.shown.iter().find(|name| rows.iter().any(|row| row.metrics.contains_key(*name)))?;
-    let names = short(&cells.keys);
+    let names = short_keys(&cells.keys);
     let others: Vec<usize> = (0..cells.keys.len())
         .filter(|place| *place != axis && !seed(place) && swept(place))
         .filter(|place| rows.iter().any(|row| row.values[*place] != rows[0].values[*place]))

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::super::{exit::Failure, explain::duration, metrics};
-use crate::exec::{CellKind, CellState, GroupRecord, RunsDir};
+use crate::exec::{CellKind, CellState, GroupRecord, RunsDir, short_keys};
 
 /// One cell with its results.
 #[derive(Serialize)]
@@ -78,7 +78,7 @@ impl Cells {
     /// As the terminal shows it; metrics are written downwards, so that their columns are narrow.
     pub fn text(&self) -> String {
         let mut header = vec!["cell".to_owned()];
-        header.extend(short(&self.keys));
+        header.extend(short_keys(&self.keys));
         header.extend(["state", "time"].map(str::to_owned));
         header.extend(self.shown.iter().map(|name| name.replace('/', "\n")));
         let mut table = Table::new();
@@ -141,8 +141,7 @@ impl Cells {
     /// A row: name, values, what stands between, metrics.
     fn words<const N: usize>(&self, row: &Row, width: usize, between: [String; N]) -> Vec<String> {
         let values = row.values.iter().map(|value| said(value.as_ref(), width, "-"));
-        let numbers = self.shown.iter().map(|name| row.metrics.get(name));
-        let numbers = numbers.map(|number| number.map_or("-".to_owned(), |number| metrics::show(*number)));
+        let numbers = self.shown.iter().map(|name| metrics::show(name, row.metrics.get(name).copied()));
         std::iter::once(row.name.clone()).chain(values).chain(between).chain(numbers).collect()
     }
 }
@@ -160,24 +159,6 @@ fn said(value: Option<&Json>, width: usize, nothing: &str) -> String {
     text.chars().take(width - 1).chain(['…']).collect()
 }
 
-/// Keys by their last parts, as many as tell them apart.
-pub fn short(keys: &[String]) -> Vec<String> {
-    let tail = |key: &str, parts: usize| {
-        let all: Vec<&str> = key.split('.').collect();
-        all[all.len().saturating_sub(parts)..].join(".")
-    };
-    let told_apart = |key: &String| {
-        (1..key.split('.').count())
-            .map(|parts| tail(key, parts))
-            .find(|short| {
-                let same = |other: &&String| *other == short || other.ends_with(&format!(".{short}"));
-                keys.iter().filter(same).count() == 1
-            })
-            .unwrap_or_else(|| key.clone())
-    };
-    keys.iter().map(told_apart).collect()
-}
-
 /// The value of a key in a configuration. A name may hold dots, so the longest one that is there leads on.
 pub fn at<'a>(config: &'a Json, key: &str) -> Option<&'a Json> {
     if let Some(value) = config.get(key) {
@@ -192,12 +173,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn keys_are_as_short_as_they_may_be() {
-        let keys = ["nodes.a.lr", "nodes.b.lr", "nodes.a.optimizer.beta", "seed"].map(str::to_owned);
-        assert_eq!(short(&keys), ["a.lr", "b.lr", "beta", "seed"]);
-    }
 
     #[test]
     fn values_are_found_under_names_with_dots() {
