@@ -11,10 +11,14 @@ mod util;
 mod apply;
 /// `cache`: size, damage, emptying.
 mod cache;
+/// Ablations and sweeps: `run` and `plan` on a set of variants.
+mod cells;
 /// `check` on correct files: parameters and multiply-adds, published sizes.
 mod check;
 /// Nodes that clean data.
 mod cleaning;
+/// Past runs: `runs ls`, `diff`, `replay`, `why`.
+mod compare;
 /// What happens when a run is killed, interrupted, raced or fed with broken data.
 mod faults;
 /// Data in other tools' forms, in and out: `data show`, `data export`.

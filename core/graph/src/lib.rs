@@ -46,7 +46,7 @@ pub mod plan;
 mod render;
 pub mod schema;
 pub mod source;
-mod suggest;
+pub mod suggest;
 
 pub use map_loader::MapLoader;
 pub use render::render;

@@ -85,6 +85,11 @@ impl Sources {
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }
 
+    /// All texts with their names, in the order of reading.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.texts.iter().map(|text| (&*text.name, &*text.text))
+    }
+
     /// How many texts there are.
     pub fn len(&self) -> usize {
         self.texts.len()

@@ -9,7 +9,7 @@ use std::{
 };
 
 use heddle_graph::{
-    config::{self, Experiment, ModelFile},
+    config::{self, COMMAND_LINE, Experiment, ModelFile, Override},
     diagnostic::{Diagnostic, Diagnostics},
     graph::{self, Class, Graph, NodeId, Source},
     plan::{Facts, FileKey, InputFact},
@@ -18,7 +18,7 @@ use heddle_graph::{
 
 use crate::{
     device::Compute,
-    exec::{Library, LibraryError, Store},
+    exec::{CellKind, CellRecord, Library, LibraryError, Store},
     files::Disk,
     model::{ModelGraph, Models},
     nodes::{KINDS, MODEL_KINDS, ModelNode, Node},
@@ -28,6 +28,8 @@ use crate::{
 pub struct Project {
     /// The file as it was named.
     pub file: String,
+    /// The changes from the command line (`-S`).
+    pub set: Vec<String>,
     /// Every text that was read.
     pub sources: Sources,
     /// The configuration.
@@ -57,7 +59,8 @@ pub fn load_from(loader: &dyn Load, file: &str, overrides: &[String]) -> Result<
     let wired = experiment.as_ref().map(|experiment| wire_from(loader, experiment));
     match (experiment, wired, faults) {
         (Some(experiment), Some(Ok(graph)), None) => {
-            Ok(Project { file: file.to_owned(), sources, experiment, graph: Arc::new(graph) })
+            let set = overrides.to_vec();
+            Ok(Project { file: file.to_owned(), set, sources, experiment, graph: Arc::new(graph) })
         }
         (_, wired, faults) => Err(broken(sources, [faults, wired.and_then(Result::err)])),
     }
@@ -81,11 +84,15 @@ fn broken(sources: Sources, faults: [Option<Diagnostics>; 2]) -> Box<Broken> {
     })
 }
 
-/// Builds the model graphs and the pipeline of a configuration; also used for every ablation and sweep cell.
-pub fn wire(experiment: &Experiment) -> Result<Graph<dyn Node>, Diagnostics> {
-    wire_from(&Disk, experiment)
+/// One variant of an experiment.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    /// What it is called and what it changes.
+    pub record: CellRecord,
+    changes: Vec<Override>,
 }
 
+/// Builds the model graphs and the pipeline of a configuration.
 fn wire_from(loader: &dyn Load, experiment: &Experiment) -> Result<Graph<dyn Node>, Diagnostics> {
     let mut faults = Vec::new();
     let graphs = experiment.graphs.iter().map(|file| match build_model(file) {
@@ -193,7 +200,68 @@ pub struct UnknownNode {
     known: String,
 }
 
+impl Cell {
+    fn new(kind: CellKind, name: &str, changes: &[Override]) -> Self {
+        // Of a key that is set twice, the last counts.
+        let overrides = changes.iter().map(|change| (change.key(), change.value.to_json())).collect();
+        Self { record: CellRecord { kind, name: name.to_owned(), overrides }, changes: changes.to_vec() }
+    }
+}
+
 impl Project {
+    /// Every variant: the base, the ablations, the cells of the sweeps.
+    pub fn cells(&self) -> Vec<Cell> {
+        let base = Cell::new(CellKind::Base, "base", &[]);
+        let experiment = &self.experiment;
+        let ablations = experiment.ablations.iter();
+        let ablations = ablations.map(|(name, changes)| Cell::new(CellKind::Ablation, name, changes));
+        let cells = experiment.sweeps.iter().flat_map(|(name, cells)| {
+            cells.iter().map(move |cell| Cell::new(CellKind::Sweep, name, &cell.overrides))
+        });
+        std::iter::once(base).chain(ablations).chain(cells).collect()
+    }
+
+    /// The experiment of a variant, checked and sealed. It reads the files that its changes name.
+    pub fn of_cell(&self, cell: &Cell, loader: &dyn Load) -> Result<Self, Box<Broken>> {
+        let mut sources = self.sources.clone();
+        let variant = self.experiment.variant(&cell.changes, loader, &mut sources);
+        match variant.and_then(|variant| Ok((wire_from(loader, &variant)?, variant))) {
+            Ok((graph, experiment)) => {
+                let (file, set) = (self.file.clone(), self.set.clone());
+                Ok(Self { file, set, sources, experiment, graph: Arc::new(graph) })
+            }
+            Err(diagnostics) => Err(Box::new(Broken { diagnostics, sources })),
+        }
+    }
+
+    /// Checks variants as if they were run; the mistakes of all come out together.
+    pub fn check_cells(&self, cells: &[Cell], loader: &dyn Load) -> Result<(), Box<Broken>> {
+        let mut sources = self.sources.clone();
+        let mut faults: Vec<Diagnostics> = Vec::new();
+        for cell in cells {
+            let variant = self.experiment.variant(&cell.changes, loader, &mut sources);
+            if let Err(diagnostics) = variant.and_then(|variant| wire_from(loader, &variant).map(drop)) {
+                faults.push(diagnostics);
+            }
+        }
+        match Diagnostics::join(faults) {
+            Some(diagnostics) => Err(Box::new(Broken { sources, diagnostics })),
+            None => Ok(()),
+        }
+    }
+
+    /// The texts of the files that were read, by path.
+    pub fn texts(&self) -> BTreeMap<String, String> {
+        let files = self.sources.iter().filter(|(name, _)| *name != COMMAND_LINE);
+        files.map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
+    }
+
+    /// For nodes that run a model graph: its place among the experiment's.
+    pub fn graph_of(&self) -> BTreeMap<String, usize> {
+        let nodes = self.experiment.nodes.iter();
+        nodes.filter_map(|(name, node)| Some((name.clone(), node.graph?.0))).collect()
+    }
+
     /// The facts of every node in topological order, and the library of the files that they read.
     pub fn facts(
         &self,

@@ -91,6 +91,12 @@ pub enum Command {
     Export(ExportOptions),
     /// Look back at finished runs.
     Runs(RunsOptions),
+    /// Compare two runs: configuration, models, metrics, artifacts. Exit code 4 if artifacts differ.
+    Diff(DiffOptions),
+    /// Bring back the results of a past run from the cache, or compute them again and compare.
+    Replay(ReplayOptions),
+    /// Say why a node runs or not, field by field of its key.
+    Why(WhyOptions),
     /// Look after the cache.
     Cache(CacheOptions),
 }
@@ -113,14 +119,63 @@ pub struct Target {
     pub wait: bool,
 }
 
+/// Which variants of the experiment.
+#[derive(Debug, Args)]
+pub struct Variants {
+    /// The variant of this name in `[ablations]`; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub ablation: Vec<String>,
+    /// Every cell of this sweep in `[sweeps]`; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub sweep: Vec<String>,
+    /// The base, every ablation and every cell of every sweep.
+    #[arg(long, conflicts_with_all = ["ablation", "sweep"])]
+    pub all: bool,
+}
+
+impl Variants {
+    /// Whether variants are asked for; else the base is meant.
+    pub fn any(&self) -> bool {
+        self.all || !self.ablation.is_empty() || !self.sweep.is_empty()
+    }
+}
+
 /// `heddle run`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Variants (`--ablation`, `--sweep`, `--all`) run one after the other on one cache, so that what they share is \
+    computed once. Each has a run record of its own, and the table of all of them is shown at the end; it lies in the folder \
+    of the set too, as `sweep.csv`, `table.md` and, for a sweep over numbers, `SWEEP.svg`. The same command again goes on \
+    where it stopped: what is finished is in the cache."
+)]
 pub struct RunOptions {
     #[command(flatten)]
     pub target: Target,
+    #[command(flatten)]
+    pub variants: Variants,
+    /// Go on after a failure with the nodes, and with the variants, that do not need what failed.
+    #[arg(long)]
+    pub keep_going: bool,
+    /// Of the file's last set of variants, those that are not done, with the changes of `-S` that it had.
+    #[arg(long, value_enum, value_name = "WHICH", conflicts_with_all = ["ablation", "sweep", "all", "nodes"])]
+    pub retry: Option<Retry>,
+    /// A column of the table of variants: a metric's name (`zero_shot/concept/test-id/en/top-1`), parts of it (`top-1`), or
+    /// a pattern (`retrieval*R@1`); may be repeated [default: the first ones of every node that differ].
+    #[arg(long, value_name = "METRIC")]
+    pub metric: Vec<String>,
+    /// Print JSON with all metrics.
+    #[arg(long)]
+    pub json: bool,
     /// Threads for tensor work; results do not depend on it [default: `[run] threads`, else all].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+}
+
+/// Which variants of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Retry {
+    /// Those that failed, were interrupted or never started.
+    Failed,
 }
 
 /// `heddle plan`.
@@ -128,6 +183,8 @@ pub struct RunOptions {
 pub struct PlanOptions {
     #[command(flatten)]
     pub target: Target,
+    #[command(flatten)]
+    pub variants: Variants,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -545,7 +602,7 @@ pub struct PluginBench {
 /// `heddle export`.
 #[derive(Debug, Args)]
 pub struct ExportOptions {
-    /// A run (its id, the start of it, or `last`), or an experiment file whose weights are in the cache.
+    /// A run (its id, the start of it, or `latest`), or an experiment file whose weights are in the cache.
     pub run: String,
     /// The folder to write; it must not exist, or be empty.
     pub dir: PathBuf,
@@ -584,20 +641,103 @@ pub struct RunsOptions {
 #[derive(Debug, Subcommand)]
 pub enum RunsCommand {
     /// List the runs, newest last.
-    Ls {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    Ls(RunsLs),
     /// Show one run.
     Show {
-        /// Its id, the start of it, or `last`.
-        #[arg(default_value = "last")]
+        /// Its id, the start of it, or `latest`.
+        #[arg(default_value = "latest")]
         id: String,
         /// Print the whole record as JSON.
         #[arg(long)]
         json: bool,
     },
+}
+
+/// `heddle runs ls`.
+#[derive(Debug, Args)]
+pub struct RunsLs {
+    /// `time`, or a metric: its name (`zero_shot/concept/test-id/en/top-1`), parts of it (`top-1`), or a pattern
+    /// (`retrieval*R@1`). The largest is first, of a loss the smallest; runs without the metric are last.
+    #[arg(long, value_name = "METRIC|time", default_value = "time")]
+    pub sort_by: String,
+    /// Show this metric too; may be repeated.
+    #[arg(long, value_name = "METRIC")]
+    pub metric: Vec<String>,
+    /// Print CSV.
+    #[arg(long, conflicts_with_all = ["md", "json"])]
+    pub csv: bool,
+    /// Print Markdown.
+    #[arg(long, conflicts_with = "json")]
+    pub md: bool,
+    /// Print JSON with all metrics.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `heddle diff`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: heddle diff 20260301-1412 latest\n\nNodes are compared by name. The first node in the order of the DAG \
+    whose artifacts differ is where the runs part: with equal inputs the difference is its own."
+)]
+pub struct DiffOptions {
+    /// A run: its id, the start of it, or `latest`.
+    pub a: String,
+    /// Another run.
+    pub b: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `heddle replay`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without `--recompute` nothing is computed: the run's folder of artifacts is written anew from the cache, and its \
+    report is shown. With it, the experiment runs again as the run's record keeps it, in an empty cache of its own, and every \
+    artifact is compared; exit code 4 if one differs. Data that the experiment reads has to be where it was."
+)]
+pub struct ReplayOptions {
+    /// The run: its id, the start of it, or `latest`.
+    pub run: String,
+    /// Compute everything again and compare digests.
+    #[arg(long)]
+    pub recompute: bool,
+    /// Threads for computing again; results do not depend on it.
+    #[arg(long, requires = "recompute", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// If another heddle holds the cache, wait for it.
+    #[arg(long)]
+    pub wait: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `heddle why`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: heddle why stage1 experiments/quickstart.toml -S nodes.stage1.steps=500\n\nThe node's key is compared with \
+    the nearest one that it had before, or with that of a run (`--vs`); all fields that differ are named, and the first node \
+    upstream that differs. Nothing runs."
+)]
+pub struct WhyOptions {
+    /// The node.
+    pub node: String,
+    /// The experiment file.
+    pub file: String,
+    /// Compare with this run: its id, the start of it, or `latest`.
+    #[arg(long, value_name = "RUN")]
+    pub vs: Option<String>,
+    /// Set a value of the file: `-S nodes.stage1.steps=100`.
+    #[arg(short = 'S', long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// If another heddle holds the cache, wait for it.
+    #[arg(long)]
+    pub wait: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `heddle cache`.

@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, sync::Arc};
 use comfy_table::{CellAlignment, Table, presets};
 use heddle_graph::{
     config::{FileKind, file_kind},
-    diagnostic::Diagnostics,
     graph::Node,
 };
 use serde::Serialize;
@@ -64,26 +63,11 @@ fn check(file: &str, set: &[String]) -> Result<Checked, Box<Broken>> {
         }
         FileKind::Experiment => {
             let project = project::load(file, set)?;
-            variants(&project)?;
+            // The base is the first, and checked.
+            project.check_cells(&project.cells()[1..], &Disk)?;
             Ok(experiment(file, &project))
         }
     }
-}
-
-/// Checks every ablation and every cell of every sweep as if it were run.
-fn variants(project: &Project) -> Result<(), Box<Broken>> {
-    let experiment = &project.experiment;
-    let ablations = experiment.ablations.values();
-    let cells = experiment.sweeps.values().flatten().map(|cell| &cell.overrides);
-    let mut sources = project.sources.clone();
-    let mut faults: Vec<Diagnostics> = Vec::new();
-    for changes in ablations.chain(cells) {
-        let variant = experiment.variant(changes, &Disk, &mut sources);
-        if let Err(diagnostics) = variant.and_then(|variant| project::wire(&variant).map(drop)) {
-            faults.push(diagnostics);
-        }
-    }
-    Diagnostics::join(faults).map_or(Ok(()), |diagnostics| Err(Box::new(Broken { sources, diagnostics })))
 }
 
 fn experiment(file: &str, project: &Project) -> Checked {

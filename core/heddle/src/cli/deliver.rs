@@ -23,17 +23,19 @@ pub fn artifacts(
     let mut tables = Vec::new();
     for id in project.graph.ids() {
         let node = project.graph.node(id);
-        let done = record.nodes.iter().find(|done| done.name == node.name);
+        let done = record.nodes.iter_mut().find(|done| done.name == node.name);
         let Some(done) = done.filter(|done| matches!(done.state, NodeState::Hit | NodeState::Ran)) else {
             continue;
         };
         for port in &node.outputs {
-            let Some(artifact) = done.outputs.get(&port.name) else { continue };
+            let Some(artifact) = done.outputs.get_mut(&port.name) else { continue };
             let bytes = store.artifact(&artifact.digest)?.ok_or_else(|| {
                 Failure::Other(format!("the artifact `{}.{}` is damaged; run again", node.name, port.name))
             })?;
-            let file = folder.join(file_name(&node.name, &port.name, port.ty.class));
+            let name = file_name(&node.name, &port.name, port.ty.class);
+            let file = folder.join(&name);
             std::fs::write(&file, &*bytes).map_err(Failure::io(format!("writing {}", file.display())))?;
+            artifact.file = Some(name);
             if port.ty.class == Class::Metrics
                 && let Ok(metrics) = serde_json::from_slice(&bytes)
             {

@@ -55,6 +55,12 @@ pub enum Failure {
     /// A node that does not exist.
     #[error(transparent)]
     UnknownNode(#[from] UnknownNode),
+    /// A variant that does not exist.
+    #[error("{message}")]
+    UnknownVariant {
+        /// Which, and what there is.
+        message: String,
+    },
     /// The device cannot do what is asked.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -109,7 +115,7 @@ impl Failure {
     /// The exit code.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Broken(_) | Self::UnknownNode(_) => Exit::FilesWrong,
+            Self::Broken(_) | Self::UnknownNode(_) | Self::UnknownVariant { .. } => Exit::FilesWrong,
             Self::Interrupted => Exit::Interrupted,
             _ => Exit::Failed,
         }

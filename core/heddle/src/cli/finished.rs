@@ -86,7 +86,7 @@ pub fn artifact(ready: &Prepared, id: NodeId, port: &str, quiet: bool) -> Result
 impl Asked<'_> {
     /// What a command that uses a finished run asks for.
     pub fn finished(nodes: &[String], wait: bool, threads: Option<u16>) -> Asked<'_> {
-        Asked { nodes, force: &[], wait, threads: threads.map(usize::from) }
+        Asked { nodes, wait, threads: threads.map(usize::from), ..Asked::default() }
     }
 }
 

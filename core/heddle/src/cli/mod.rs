@@ -4,11 +4,14 @@ mod apply;
 mod args;
 mod cache;
 mod caption;
+mod cells;
 mod chat;
 mod check;
 mod cut;
 mod data;
 mod deliver;
+mod diff;
+mod execute;
 mod exit;
 mod explain;
 mod export;
@@ -17,6 +20,7 @@ mod graph;
 mod home;
 mod init;
 mod leaks;
+mod metrics;
 mod nodes;
 mod output;
 mod place;
@@ -24,9 +28,11 @@ mod plan;
 mod plugin;
 mod prepare;
 mod progress;
+mod replay;
 mod run;
 mod runs;
 mod schema;
+mod why;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -58,6 +64,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Plugin(options) => plugin::run(options),
         Command::Export(options) => export::run(options, common),
         Command::Runs(options) => runs::run(options, common),
+        Command::Diff(options) => diff::run(options, common),
+        Command::Replay(options) => replay::run(options, common, said),
+        Command::Why(options) => why::run(options, common),
         Command::Cache(options) => cache::run(options, common),
     };
     match result {

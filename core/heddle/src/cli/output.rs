@@ -64,6 +64,13 @@ pub fn result(text: &str) {
     let _ = write!(out, "{text}{end}").and_then(|()| out.flush());
 }
 
+/// Writes a result as JSON.
+pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Other(error.to_string()))?;
+    result(&text);
+    Ok(())
+}
+
 /// Writes a part of a result, as it comes.
 pub fn part(text: &str) {
     let mut out = std::io::stdout().lock();

@@ -12,13 +12,17 @@ use serde_json::json;
 
 use super::{
     args::{Common, PlanOptions},
+    cells::{self, plan::Plans},
     cut,
     exit::{Exit, Failure},
-    explain, home, leaks, output,
+    explain, home,
+    leaks::{Leak, leaks},
+    output,
 };
 use crate::{
     device,
     exec::Store,
+    files::Disk,
     project::{self, Project},
 };
 
@@ -37,47 +41,81 @@ impl Known for Nothing {
     }
 }
 
-/// The plan of everything that an experiment has, without waiting for the cache.
-pub fn of_file(project: &Project, file: &str, common: &Common) -> Result<Plan, Failure> {
-    let home = home::of_experiment(common, file);
-    let store = match home.join("cache").is_dir() {
-        true => Some(Store::open(&home, &format!("plan {file}"), Wait::No)?),
-        false => None,
-    };
-    let (facts, _) = project.facts(store.as_ref(), device::choose(project.experiment.run.device))?;
-    let known: &dyn Known = store.as_ref().map_or(&Nothing, |store| store);
-    Ok(plan::build(&facts, &project.places(&[])?, &BTreeSet::new(), known))
+/// The cache if there is one. Planning runs nothing and makes no cache: without one everything is a miss.
+pub struct Memory(Option<Store>);
+
+impl Memory {
+    /// Opens the cache under a home folder, if it was ever made.
+    pub fn open(home: &std::path::Path, what: &str, wait: bool) -> Result<Self, Failure> {
+        let wait = if wait { Wait::Yes } else { Wait::No };
+        Ok(Self(match home.join("cache").is_dir() {
+            true => Some(Store::open(home, what, wait)?),
+            false => None,
+        }))
+    }
+
+    /// What it knows.
+    pub fn known(&self) -> &dyn Known {
+        self.0.as_ref().map_or(&Nothing, |store| store)
+    }
+
+    /// Records that a stage learns from and an evaluation behind it scores, as far as they are in the cache.
+    fn leaks(&self, project: &Project, plan: &Plan) -> Vec<Leak> {
+        let known = |id: NodeId, port: &str| match &plan.nodes[id.index()].action {
+            Action::Hit { trace } => trace.outputs.get(port).copied(),
+            _ => None,
+        };
+        self.0.as_ref().map(|store| leaks(&project.graph, store, &known)).unwrap_or_default()
+    }
+
+    /// The facts of an experiment's nodes.
+    pub fn facts(&self, project: &Project) -> Result<Vec<plan::Facts>, Failure> {
+        let compute = device::choose(project.experiment.run.device);
+        Ok(project.facts(self.0.as_ref(), compute)?.0)
+    }
 }
 
-/// Runs the command. Planning runs nothing and makes no cache: without one everything is a miss.
+/// The plan of everything that an experiment has, without waiting for the cache.
+pub fn of_file(project: &Project, file: &str, common: &Common) -> Result<Plan, Failure> {
+    let memory = Memory::open(&home::of_experiment(common, file), &format!("plan {file}"), false)?;
+    Ok(plan::build(&memory.facts(project)?, &project.places(&[])?, &BTreeSet::new(), memory.known()))
+}
+
+/// Runs the command.
 pub fn run(options: &PlanOptions, common: &Common) -> Result<Exit, Failure> {
     let target = &options.target;
     let project = project::load(&target.file, &target.set)?;
     let home = home::of_experiment(common, &target.file);
-    let store = match home.join("cache").is_dir() {
-        true => Some(Store::open(
-            &home,
-            &format!("plan {}", target.file),
-            if target.wait { Wait::Yes } else { Wait::No },
-        )?),
+    let cells = match options.variants.any() {
+        true => Some(cells::select(&project, &options.variants)?),
         false => None,
     };
-    let (facts, _) = project.facts(store.as_ref(), device::choose(project.experiment.run.device))?;
-    let wanted = project.places(&target.nodes)?;
-    let forced = project.forced(&wanted, &target.force)?;
-    let known: &dyn Known = store.as_ref().map_or(&Nothing, |store| store);
-    let plan = plan::build(&facts, &wanted, &forced, known);
-    let known_output = |id: NodeId, port: &str| match &plan.nodes[id.index()].action {
-        Action::Hit { trace } => trace.outputs.get(port).copied(),
-        _ => None,
+    let memory = Memory::open(&home, &format!("plan {}", target.file), target.wait)?;
+    let build = |project: &Project, facts: &[plan::Facts]| -> Result<Plan, Failure> {
+        let wanted: BTreeSet<usize> = project.places(&target.nodes)?;
+        let forced = project.forced(&wanted, &target.force)?;
+        Ok(plan::build(facts, &wanted, &forced, memory.known()))
     };
-    let leaks = match &store {
-        Some(store) => leaks::leaks(&project.graph, store, &known_output),
-        None => Vec::new(),
-    };
+    if let Some(cells) = cells {
+        project.check_cells(&cells, &Disk)?;
+        let mut plans = Plans::default();
+        for cell in &cells {
+            let variant = project.of_cell(cell, &Disk)?;
+            let facts = memory.facts(&variant)?;
+            plans.add(cell.record.clone(), &facts, build(&variant, &facts)?);
+        }
+        if options.json {
+            output::json(&json!({ "file": target.file, "work": plans.work(), "cells": plans.cells }))?;
+        } else {
+            output::result(&plans.text());
+        }
+        return Ok(if plans.work() > 0 { Exit::WorkLeft } else { Exit::Done });
+    }
+    let plan = build(&project, &memory.facts(&project)?)?;
+    let leaks = memory.leaks(&project, &plan);
     if options.json {
         let (seconds, complete) = plan.seconds();
-        let document = json!({
+        output::json(&json!({
             "file": target.file,
             "hits": plan.hits(),
             "work": plan.work(),
@@ -85,10 +123,7 @@ pub fn run(options: &PlanOptions, common: &Common) -> Result<Exit, Failure> {
             "predicted_for_all": complete,
             "leaks": leaks,
             "nodes": plan.nodes,
-        });
-        output::result(
-            &serde_json::to_string_pretty(&document).map_err(|error| Failure::Other(error.to_string()))?,
-        );
+        }))?;
     } else {
         output::result(&explain::table(&plan));
         for line in cuts(&project, &plan) {

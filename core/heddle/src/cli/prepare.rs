@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{exit::Failure, explain, output, progress::Progress};
 use crate::{
     device,
-    exec::{Events, Execution, Library, NodeRecord, Outcome, Store},
+    exec::{Events, Execution, Fresh, Library, NodeRecord, OnFailure, Outcome, Store},
     project::Project,
 };
 
@@ -24,6 +24,8 @@ pub struct Asked<'a> {
     pub wait: bool,
     /// Threads, in place of the experiment's.
     pub threads: Option<usize>,
+    /// What a failed node does to the others.
+    pub on_failure: OnFailure,
 }
 
 /// A plan and all that running it needs.
@@ -42,16 +44,26 @@ pub struct Prepared {
     pub library: Arc<Library>,
     facts: Arc<Vec<plan::Facts>>,
     forced: BTreeSet<usize>,
+    on_failure: OnFailure,
+}
+
+/// Opens the cache under a home folder, which is made if it is not there.
+pub fn open_store(home: &Path, what: &str, wait: bool) -> Result<Store, Failure> {
+    std::fs::create_dir_all(home).map_err(Failure::io(format!("making the folder {}", home.display())))?;
+    Ok(Store::open(home, what, if wait { Wait::Yes } else { Wait::No })?)
 }
 
 impl Prepared {
     /// Opens the cache and plans; refuses what this machine cannot run before anything runs.
     pub fn new(project: Project, home: &Path, what: &str, asked: Asked<'_>) -> Result<Self, Failure> {
+        let store = open_store(home, what, asked.wait)?;
+        Self::on(project, store, asked)
+    }
+
+    /// The same with a cache that is open already.
+    pub fn on(project: Project, store: Store, asked: Asked<'_>) -> Result<Self, Failure> {
         let settings = &project.experiment.run;
         let compute = device::choose(settings.device);
-        std::fs::create_dir_all(home)
-            .map_err(Failure::io(format!("making the folder {}", home.display())))?;
-        let store = Store::open(home, what, if asked.wait { Wait::Yes } else { Wait::No })?;
         let (facts, library) = project.facts(Some(&store), compute)?;
         let wanted = project.places(asked.nodes)?;
         let forced = project.forced(&wanted, asked.force)?;
@@ -64,25 +76,33 @@ impl Prepared {
         let pool = device::pool(asked.threads.or(settings.threads))
             .map_err(|error| Failure::Other(format!("starting threads: {error}")))?;
         let (facts, library) = (Arc::new(facts), Arc::new(library));
-        Ok(Self { project, store, plan, compute, pool, library, facts, forced })
+        let on_failure = asked.on_failure;
+        Ok(Self { project, store, plan, compute, pool, library, facts, forced, on_failure })
     }
 
     /// Runs the plan with progress on the terminal; the records are in the order of its nodes.
     pub fn run(&self, quiet: bool) -> Result<(Outcome, Vec<NodeRecord>), Failure> {
+        Ok(self.run_by(&Driver::new()?, quiet))
+    }
+
+    /// The same by a driver that runs other plans too.
+    pub fn run_by(&self, driver: &Driver, quiet: bool) -> (Outcome, Vec<NodeRecord>) {
         let (events, receiver) = Events::channel();
         let execution = Execution {
             graph: self.project.graph.clone(),
             facts: self.facts.clone(),
             forced: self.forced.clone(),
+            fresh: driver.fresh.clone(),
+            on_failure: self.on_failure,
             store: self.store.clone(),
             library: self.library.clone(),
             compute: self.compute,
             pool: self.pool.clone(),
             seed: self.project.experiment.seed,
             events,
-            cancel: CancellationToken::new(),
+            cancel: driver.cancel.clone(),
         };
-        drive(execution, &self.plan, Progress::new(quiet, receiver))
+        driver.drive(execution, &self.plan, Progress::new(quiet, receiver))
     }
 }
 
@@ -136,39 +156,57 @@ fn surely_runs(action: &plan::Action) -> bool {
     matches!(action, plan::Action::Run { reason, .. } if !matches!(reason, plan::RunReason::Upstream { changes, .. } if changes.is_empty()))
 }
 
-/// Starts the asynchronous part: the scheduler, the progress display and the watch for Ctrl-C.
-fn drive(
-    execution: Execution,
-    plan: &plan::Plan,
-    progress: Progress,
-) -> Result<(Outcome, Vec<NodeRecord>), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(Failure::io("starting the scheduler"))?;
-    let result = runtime.block_on(async move {
-        let cancel = execution.cancel.clone();
-        let watch = tokio::spawn(async move {
+/// The asynchronous part: where the scheduler runs, and the watch for Ctrl-C.
+pub struct Driver {
+    runtime: tokio::runtime::Runtime,
+    cancel: CancellationToken,
+    fresh: Fresh,
+}
+
+impl Driver {
+    /// Starts watching; a Ctrl-C between two plans counts too.
+    pub fn new() -> Result<Self, Failure> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(Failure::io("starting the scheduler"))?;
+        let cancel = CancellationToken::new();
+        let stop = cancel.clone();
+        runtime.spawn(async move {
             while stop_asked().await.is_ok() {
-                if cancel.is_cancelled() {
+                if stop.is_cancelled() {
                     // The second Ctrl-C does not wait for a step to end; the cache bears being killed.
                     std::process::exit(130);
                 }
                 output::note(
                     "stopping at the next step; what is finished is kept (Ctrl-C again to stop at once)",
                 );
-                cancel.cancel();
+                stop.cancel();
             }
         });
-        let display = tokio::task::spawn_blocking(move || progress.follow());
-        let result = execution.run(plan).await;
-        drop(execution);
-        watch.abort();
-        let _ = display.await;
-        result
-    });
-    Ok(result)
+        Ok(Self { runtime, cancel, fresh: Fresh::default() })
+    }
+
+    /// Whether Ctrl-C was pressed.
+    pub fn is_stopped(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
+    fn drive(
+        &self,
+        execution: Execution,
+        plan: &plan::Plan,
+        progress: Progress,
+    ) -> (Outcome, Vec<NodeRecord>) {
+        self.runtime.block_on(async move {
+            let display = tokio::task::spawn_blocking(move || progress.follow());
+            let result = execution.run(plan).await;
+            drop(execution);
+            let _ = display.await;
+            result
+        })
+    }
 }
 
 /// Waits for Ctrl-C, or for the signal with which batch systems announce the end.

@@ -11,6 +11,7 @@
 
 mod context;
 mod event;
+mod group;
 mod library;
 mod record;
 mod scheduler;
@@ -18,7 +19,11 @@ mod store;
 
 pub use context::{Artifact, NodeError, Output, Outputs, RunContext, output};
 pub use event::{Event, Events, Progress};
+pub use group::{CellState, GroupCell, GroupRecord, GroupsDir};
 pub use library::{Library, LibraryError};
-pub use record::{NodeRecord, NodeState, RowCount, RunRecord, RunsDir, Versions};
-pub use scheduler::{Execution, Outcome, Weight};
+pub use record::{
+    CellKind, CellRecord, InputRecord, NodeRecord, NodeState, RowCount, RunRecord, RunsDir, Versions,
+    short_keys,
+};
+pub use scheduler::{Execution, Fresh, OnFailure, Outcome, Weight};
 pub use store::{Store, StoreError};

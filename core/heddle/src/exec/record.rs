@@ -7,6 +7,7 @@ use std::{
 };
 
 use heddle_graph::{digest::Digest, plan::Facts};
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -33,6 +34,20 @@ pub struct OutputRecord {
     pub digest: Digest,
     /// How many bytes.
     pub bytes: u64,
+    /// The file in the run's folder of artifacts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
+/// One input artifact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputRecord {
+    /// The port that it arrives at, with the label within it: `weights.vit`.
+    pub port: String,
+    /// The node and its port that made it: `stage1.weights`.
+    pub from: String,
+    /// Digest of its bytes.
+    pub digest: Digest,
 }
 
 /// How many records' values of a frozen output were there.
@@ -61,6 +76,9 @@ pub struct NodeRecord {
     /// Its artifact key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Digest>,
+    /// What it took, port by port; empty where it never started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<InputRecord>,
     /// Its artifacts by port.
     #[serde(default)]
     pub outputs: BTreeMap<String, OutputRecord>,
@@ -82,6 +100,7 @@ impl NodeRecord {
             seconds,
             why,
             key: None,
+            inputs: Vec::new(),
             outputs: BTreeMap::new(),
             rows: BTreeMap::new(),
             error: None,
@@ -130,6 +149,68 @@ fn cpu_features() -> Vec<String> {
     found.iter().filter(|(_, has)| *has).map(|(name, _)| (*name).to_owned()).collect()
 }
 
+/// Where a cell of a set of runs comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CellKind {
+    /// The experiment as it stands.
+    Base,
+    /// An entry of `[ablations]`.
+    Ablation,
+    /// A cell of an entry of `[sweeps]`.
+    Sweep,
+}
+
+/// Which variant of its experiment a run was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CellRecord {
+    /// What it is.
+    pub kind: CellKind,
+    /// The name of the ablation or sweep; `base` for the base.
+    pub name: String,
+    /// What it changes on the base, by key.
+    pub overrides: IndexMap<String, Json>,
+}
+
+impl CellRecord {
+    /// Whether this is the cell of that name. An ablation stays itself when its changes are mended; a cell of a sweep is
+    /// told from its neighbours by nothing else.
+    pub fn is(&self, other: &Self) -> bool {
+        let same = self.kind == other.kind && self.name == other.name;
+        same && (self.kind != CellKind::Sweep || self.overrides == other.overrides)
+    }
+
+    /// The cell in a few words: `schedule lr=0.001 seed=1`.
+    pub fn label(&self) -> String {
+        let mut label = self.name.clone();
+        if self.kind == CellKind::Sweep {
+            let keys: Vec<String> = self.overrides.keys().cloned().collect();
+            for (key, value) in short_keys(&keys).iter().zip(self.overrides.values()) {
+                label.push_str(&format!(" {key}={value}"));
+            }
+        }
+        label
+    }
+}
+
+/// Keys by their last parts, as many as tell them apart.
+pub fn short_keys(keys: &[String]) -> Vec<String> {
+    let tail = |key: &str, parts: usize| {
+        let all: Vec<&str> = key.split('.').collect();
+        all[all.len().saturating_sub(parts)..].join(".")
+    };
+    let told_apart = |key: &String| {
+        (1..key.split('.').count())
+            .map(|parts| tail(key, parts))
+            .find(|short| {
+                let same = |other: &&String| *other == short || other.ends_with(&format!(".{short}"));
+                keys.iter().filter(same).count() == 1
+            })
+            .unwrap_or_else(|| key.clone())
+    };
+    keys.iter().map(told_apart).collect()
+}
+
 /// One run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
@@ -137,8 +218,26 @@ pub struct RunRecord {
     pub id: String,
     /// The experiment file as it was named on the command line.
     pub file: String,
+    /// The folder that the command was given in: what relative paths start from.
+    #[serde(default)]
+    pub folder: String,
     /// The command line after the program's name.
     pub arguments: Vec<String>,
+    /// The values of `-S`.
+    #[serde(default)]
+    pub set: Vec<String>,
+    /// The nodes that were asked for; all if empty.
+    #[serde(default)]
+    pub asked: Vec<String>,
+    /// Which variant it was, if it is one of a set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cell: Option<CellRecord>,
+    /// The set of runs that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The run that this one computed again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replays: Option<String>,
     /// `running`, `done`, `failed` or `interrupted`.
     pub state: String,
     /// When it started, seconds since 1970.
@@ -151,6 +250,12 @@ pub struct RunRecord {
     pub versions: Versions,
     /// The whole configuration after includes, params and overrides.
     pub config: Json,
+    /// For nodes that run a model graph: its place in the configuration's `graphs`.
+    #[serde(default)]
+    pub graph_of: BTreeMap<String, usize>,
+    /// The texts that were read, by path, so that the run can be done again without the files.
+    #[serde(default)]
+    pub texts: BTreeMap<String, String>,
     /// The nodes, in topological order.
     pub nodes: Vec<NodeRecord>,
     /// Measurements of the metric nodes, by node.
@@ -175,49 +280,75 @@ impl RunsDir {
 
     /// A new id that no folder has yet; makes the folder.
     pub fn create(&self, now_unix: u64) -> io::Result<String> {
-        fs::create_dir_all(&self.0)?;
-        let stamp = jiff::Timestamp::from_second(now_unix as i64).map_err(io::Error::other)?;
-        let stamp = stamp.strftime("%Y%m%d-%H%M%S").to_string();
-        // Counting up keeps the runs of one second in their order.
-        for count in 0..=0xffff {
-            let id = format!("{stamp}-{count:04x}");
-            match fs::create_dir(self.dir(&id)) {
-                Ok(()) => return Ok(id),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(io::Error::other("no free run id"))
+        new_folder(&self.0, now_unix)
     }
 
     /// Writes a record whole or not at all.
     pub fn write(&self, record: &RunRecord) -> io::Result<()> {
-        let dir = self.dir(&record.id);
-        let text = serde_json::to_vec_pretty(record)?;
-        let temporary = dir.join("record.json.tmp");
-        fs::write(&temporary, text)?;
-        fs::rename(temporary, dir.join("record.json"))
+        write_whole(&self.dir(&record.id).join(RECORD), record)
     }
 
     /// Reads one record.
     pub fn read(&self, id: &str) -> io::Result<RunRecord> {
-        Ok(serde_json::from_slice(&fs::read(self.dir(id).join("record.json"))?)?)
+        Ok(serde_json::from_slice(&fs::read(self.dir(id).join(RECORD))?)?)
     }
 
     /// The ids of all runs, oldest first.
     pub fn ids(&self) -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(&self.0) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other?,
-        };
-        let mut ids = Vec::new();
-        for entry in entries {
-            let entry = entry?;
-            if entry.path().join("record.json").is_file() {
-                ids.push(entry.file_name().to_string_lossy().into_owned());
-            }
+        ids(&self.0, RECORD)
+    }
+}
+
+const RECORD: &str = "record.json";
+
+/// Makes a folder below `above` that is named by the time.
+pub(super) fn new_folder(above: &Path, now_unix: u64) -> io::Result<String> {
+    fs::create_dir_all(above)?;
+    let stamp = jiff::Timestamp::from_second(now_unix as i64).map_err(io::Error::other)?;
+    let stamp = stamp.strftime("%Y%m%d-%H%M%S").to_string();
+    // Counting up keeps the folders of one second in their order.
+    for count in 0..=0xffff {
+        let id = format!("{stamp}-{count:04x}");
+        match fs::create_dir(above.join(&id)) {
+            Ok(()) => return Ok(id),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
         }
-        ids.sort();
-        Ok(ids)
+    }
+    Err(io::Error::other("no free id"))
+}
+
+/// Writes JSON whole or not at all.
+pub(super) fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let temporary = path.with_extension("json.tmp");
+    fs::write(&temporary, serde_json::to_vec_pretty(value)?)?;
+    fs::rename(temporary, path)
+}
+
+/// The folders below `above` that have a file of this name, oldest first.
+pub(super) fn ids(above: &Path, file: &str) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(above) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut ids = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.path().join(file).is_file() {
+            ids.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    ids.sort();
+    Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short_keys;
+
+    #[test]
+    fn keys_are_as_short_as_they_may_be() {
+        let keys = ["nodes.a.lr", "nodes.b.lr", "nodes.a.optimizer.beta", "seed"].map(str::to_owned);
+        assert_eq!(short_keys(&keys), ["a.lr", "b.lr", "beta", "seed"]);
     }
 }

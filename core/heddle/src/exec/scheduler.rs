@@ -31,7 +31,7 @@ use super::{
     context::{Artifact, NodeError, Outputs, RunContext},
     event::{Event, Events},
     library::Library,
-    record::{NodeRecord, NodeState, OutputRecord, RowCount},
+    record::{InputRecord, NodeRecord, NodeState, OutputRecord, RowCount},
     store::Store,
 };
 use crate::{device::Compute, nodes::Node};
@@ -45,6 +45,30 @@ pub enum Weight {
     Compute,
 }
 
+/// What a failed node does to the others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Nothing starts any more.
+    #[default]
+    Stop,
+    /// Those that do not need it go on.
+    GoOn,
+}
+
+/// Keys of nodes that ran in this process: to force a node is to run it once, however many plans have it.
+#[derive(Debug, Clone, Default)]
+pub struct Fresh(Arc<Mutex<BTreeSet<Digest>>>);
+
+impl Fresh {
+    fn contains(&self, key: &Digest) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    fn insert(&self, key: Digest) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+    }
+}
+
 /// Everything that running a plan needs.
 pub struct Execution {
     /// The nodes, whose topological order is that of the facts.
@@ -53,6 +77,10 @@ pub struct Execution {
     pub facts: Arc<Vec<Facts>>,
     /// Places of the nodes that run although they are in the cache.
     pub forced: BTreeSet<usize>,
+    /// What ran already, and is not forced again.
+    pub fresh: Fresh,
+    /// What a failed node does to the others.
+    pub on_failure: OnFailure,
     /// The cache.
     pub store: Store,
     /// Files by digest.
@@ -111,8 +139,9 @@ struct Walk {
     outputs: Vec<Option<BTreeMap<String, Digest>>>,
     records: Vec<Option<NodeRecord>>,
     needed: Vec<bool>,
+    failed: bool,
     stop: Option<Outcome>,
-    /// Cancelled by Ctrl-C and by the first failure: nodes that wait for permits then never start.
+    /// Cancelled by Ctrl-C and by a failure that stops the run: nodes that wait for permits then never start.
     stopping: CancellationToken,
 }
 
@@ -156,9 +185,8 @@ impl Execution {
             facts.inputs.iter().map(|input| walk.output(input.from, &input.output)).collect();
         let parts = KeyParts::new(facts, &digests);
         let planned = &plan.nodes[index].action;
-        if !self.forced.contains(&index)
-            && let Some(trace) = self.hit(&parts)
-        {
+        let forced = self.forced.contains(&index) && !self.fresh.contains(&parts.digest());
+        if !forced && let Some(trace) = self.hit(&parts) {
             self.note_hit(index, trace, walk);
             return None;
         }
@@ -219,8 +247,8 @@ impl Execution {
             tracing::warn!(node = %facts.name, %error, "the hit could not be noted");
         }
         self.events.send(Event::Hit { node: facts.name.clone() });
-        let record =
-            NodeRecord::new(facts, NodeState::Hit, 0.0, String::new()).with_trace(&trace, &self.store);
+        let record = NodeRecord::new(facts, NodeState::Hit, 0.0, String::new());
+        let record = self.with_trace(index, record, &trace);
         walk.done(index, trace.outputs, record);
     }
 
@@ -231,7 +259,8 @@ impl Execution {
         match result {
             Ok(trace) => {
                 let record = NodeRecord { rows, ..NodeRecord::new(facts, NodeState::Ran, seconds, why) };
-                let record = record.with_trace(&trace, &self.store);
+                let record = self.with_trace(index, record, &trace);
+                self.fresh.insert(trace.parts.digest());
                 let outputs =
                     record.outputs.iter().map(|(port, out)| (port.clone(), out.digest, out.bytes)).collect();
                 self.events.send(Event::Finished { node, seconds, outputs });
@@ -247,10 +276,36 @@ impl Execution {
                 self.events.send(Event::Failed { node, error: error.clone() });
                 let record = NodeRecord::new(facts, NodeState::Failed, seconds, why);
                 walk.records[index] = Some(NodeRecord { error: Some(error), ..record });
-                walk.stop = Some(Outcome::Failed);
-                walk.stopping.cancel();
+                walk.failed = true;
+                if self.on_failure == OnFailure::Stop {
+                    walk.stop = Some(Outcome::Failed);
+                    walk.stopping.cancel();
+                }
             }
         }
+    }
+
+    /// The record with what the trace says: the key, what went in, what came out.
+    fn with_trace(&self, index: usize, mut record: NodeRecord, trace: &Trace) -> NodeRecord {
+        record.key = Some(trace.parts.digest());
+        let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+        for input in &self.facts[index].inputs {
+            let place = places.entry(&input.port).or_default();
+            let key = trace.parts.inputs.get(&input.port).and_then(|keys| keys.get(*place));
+            *place += 1;
+            let label = input.label.iter().map(|label| format!(".{label}"));
+            record.inputs.extend(key.map(|key| InputRecord {
+                port: std::iter::once(input.port.clone()).chain(label).collect(),
+                from: format!("{}.{}", self.facts[input.from].name, input.output),
+                digest: key.digest,
+            }));
+        }
+        for (port, digest) in &trace.outputs {
+            let bytes = self.store.cache().get(digest).ok().flatten();
+            let bytes = bytes.map_or(0, |payload| payload.len() as u64);
+            record.outputs.insert(port.clone(), OutputRecord { digest: *digest, bytes, file: None });
+        }
+        record
     }
 }
 
@@ -273,6 +328,7 @@ impl Walk {
             outputs: (0..facts.len()).map(none).collect(),
             records: (0..facts.len()).map(|_| None).collect(),
             needed: (0..facts.len()).map(needed).collect(),
+            failed: false,
             stop: None,
             stopping: cancel.child_token(),
         }
@@ -303,7 +359,11 @@ impl Walk {
     /// Nodes that never started are recorded as skipped.
     fn finish(self, facts: &[Facts], cancel: &CancellationToken) -> (Outcome, Vec<NodeRecord>) {
         let left = self.records.iter().zip(&self.needed).any(|(record, needed)| *needed && record.is_none());
-        let usual = if cancel.is_cancelled() && left { Outcome::Interrupted } else { Outcome::Done };
+        let usual = match (cancel.is_cancelled() && left, self.failed) {
+            (true, _) => Outcome::Interrupted,
+            (false, true) => Outcome::Failed,
+            (false, false) => Outcome::Done,
+        };
         let outcome = self.stop.unwrap_or(usual);
         let skipped = |facts| NodeRecord::new(facts, NodeState::Skipped, 0.0, String::new());
         let records = self
@@ -405,17 +465,6 @@ impl Task {
             });
         }
         Ok(inputs)
-    }
-}
-
-impl NodeRecord {
-    fn with_trace(mut self, trace: &Trace, store: &Store) -> Self {
-        self.key = Some(trace.parts.digest());
-        for (port, digest) in &trace.outputs {
-            let bytes = store.cache().get(digest).ok().flatten().map_or(0, |payload| payload.len() as u64);
-            self.outputs.insert(port.clone(), OutputRecord { digest: *digest, bytes });
-        }
-        self
     }
 }
 
