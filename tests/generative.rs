@@ -91,6 +91,16 @@ fn questions_have_a_tokenizer_of_their_own() {
     );
 }
 
+/// A dialogue that does not fit the decoder's context names its record; nothing is kept of the stage.
+#[test]
+fn answers_longer_than_the_context_are_refused() {
+    let dir = dir();
+    let long = dir.heddle(&["run", FILE, "stage3", "-q", "-S", "params.dialogue-length=24"]);
+    let line = long.stderr.lines().find(|line| line.starts_with("error: node")).unwrap_or_default();
+    assert!(long.code == Some(1) && line.contains("record `") && line.contains("24 are allowed"), "{long}");
+    assert!(!dir.nodes_that("ran").contains(&"stage3".to_owned()));
+}
+
 /// Key and caption, as the evaluation wrote them.
 fn captions(dir: &Dir) -> Vec<(String, String)> {
     let id = dir.last_run()["id"].as_str().unwrap().to_owned();

@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::{collections::BTreeMap, fs};
 
 use heddle_cache::{Cache, Digest, RowSet};

@@ -90,7 +90,7 @@ fn read_options(r: &mut Reader<'_>) -> SceneOptions {
         .min(1)
         .max(MOST_CELLS)
         .or(3);
-    if canvas % grid != 0 {
+    if !canvas.is_multiple_of(grid) {
         r.error("canvas", format!("{canvas} pixels do not divide into {grid} cells"), None);
     }
     let objects: Vec<u32> = r
