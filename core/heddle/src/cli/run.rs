@@ -6,7 +6,7 @@ use heddle_graph::graph::NodeId;
 
 use super::{
     args::{Common, RunOptions},
-    deliver,
+    cache, deliver,
     exit::{Exit, Failure},
     home, leaks, output,
     prepare::{Asked, Prepared, say_failures},
@@ -66,6 +66,7 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
     leaks::leaks(&project.graph, store, &made).iter().for_each(|leak| output::note(&leak.line()));
     let tables = deliver::artifacts(project, store, &mut record, &dir)?;
     write(&record)?;
+    cache::after_run(project, store, &record, outcome)?;
     conclude(&record, &dir, &tables, outcome)
 }
 
