@@ -443,7 +443,7 @@ mod tests {
         let sweep = swept(&store, Some(sweep.left - 1));
         assert_eq!(sweep.gone[0].seconds, Some(2.0), "{sweep:?}");
         assert!(store.latest("twice", "test").is_none() && store.latest("again", "test").is_none());
-        assert_eq!(names(&swept(&store, Some(1500))), ["small.0"]);
+        assert_eq!(names(&swept(&store, Some(1200))), ["small.0"]);
         assert_eq!(names(&swept(&store, Some(0))), ["dear.0"]);
     }
 
