@@ -9,7 +9,7 @@ mod util;
 
 /// `apply`: outputs and gradients against the official implementation's, f32 against f64.
 mod apply;
-/// `cache`: size, damage, emptying.
+/// `cache`: size, damage, emptying, what goes and what stays, export and import.
 mod cache;
 /// Ablations and sweeps: `run` and `plan` on a set of variants.
 mod cells;

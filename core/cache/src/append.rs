@@ -38,7 +38,7 @@ pub(crate) struct Appender {
 
 /// The pack that is being written.
 #[derive(Debug)]
-struct Tail {
+pub(crate) struct Tail {
     open: Option<OpenPack>,
     /// Number of the next pack to make.
     next: u32,
@@ -153,6 +153,26 @@ impl Appender {
         Ok((entries, appended))
     }
 
+    /// Commits what was appended, and then does `work` with the tail while all writers are held off.
+    pub(crate) fn exclusive<T>(
+        &self,
+        packs: &Packs,
+        index: &Index,
+        work: impl FnOnce(&mut Tail, u64) -> Result<T, CacheError>,
+    ) -> Result<T, CacheError> {
+        let mut committed = locked(&self.committed);
+        let mut tail = locked(&self.tail);
+        let entries = tail.sync(packs)?;
+        if let Err(error) = locations::record(index, &entries) {
+            tail.pending.splice(0..0, entries);
+            return Err(error);
+        }
+        committed.ticket = tail.appended;
+        let done = work(&mut tail, self.limit);
+        committed.ticket = tail.appended;
+        done
+    }
+
     /// Starts over in a new pack, holding off all writers while `remove` removes the old ones.
     pub(crate) fn start_over<T>(
         &self,
@@ -172,8 +192,26 @@ impl Tail {
         if self.failed { Err(CacheError::SyncFailed(packs.dir().to_owned())) } else { Ok(()) }
     }
 
+    /// Whether this is the pack that is being written.
+    pub(crate) fn is_open(&self, pack: u32) -> bool {
+        self.open.as_ref().is_some_and(|open| open.number == pack)
+    }
+
+    /// Syncs everything appended so far and gives what is now fit for the index. [`Appender::sync`] does it without holding off appends.
+    pub(crate) fn sync(&mut self, packs: &Packs) -> Result<Vec<(Digest, Location)>, CacheError> {
+        self.check(packs)?;
+        if let Some(OpenPack { number, file, len }) = &self.open {
+            if let Err(error) = file.sync_data() {
+                self.failed = true;
+                return Err(CacheError::io("sync", &packs.path(*number))(error));
+            }
+            packs.publish(*number, *len);
+        }
+        Ok(mem::take(&mut self.pending))
+    }
+
     /// Leaves the open pack for good. Syncs it, since commits sync only the pack that is open.
-    fn retire(&mut self, packs: &Packs) -> Result<(), CacheError> {
+    pub(crate) fn retire(&mut self, packs: &Packs) -> Result<(), CacheError> {
         let Some(open) = self.open.take() else { return Ok(()) };
         if let Err(error) = open.file.sync_data() {
             self.failed = true;
@@ -184,7 +222,7 @@ impl Tail {
     }
 
     /// Writes one entry, or leaves the pack as it was.
-    fn append(
+    pub(crate) fn append(
         &mut self,
         packs: &Packs,
         digest: &Digest,

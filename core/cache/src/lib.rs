@@ -34,6 +34,8 @@
 //! - **Never wrong bytes.** A payload is hashed on its first read in a process, a value is checked at every read.
 //!   What does not fit is a miss with a warning. Only the system's refusals (permissions, a full disk) are errors.
 //! - **The packs are the truth.** A lost index is rebuilt from them; lost values are misses.
+//! - **Removing is copying.** A pack is never written in place: what is still wanted of one with dead entries is copied to another,
+//!   synced and indexed there, and then the old file is unlinked. So a payload that is held stays readable, and a kill loses nothing.
 //! - **One process.** The folder is locked; see [`Wait`] and [`CacheError::Held`].
 //!
 //! Features of records are rows of one length under a key each ([`RowSet`]): a chunk of them is two payloads, keys and rows, and one
@@ -50,6 +52,7 @@ mod lock;
 mod pack;
 mod payload;
 mod recover;
+mod retain;
 mod rows;
 mod scan;
 mod sealed;
@@ -63,7 +66,8 @@ pub use error::CacheError;
 pub use heddle_graph::digest::Digest;
 pub use lock::{Holder, Wait};
 pub use payload::Payload;
-pub use rows::RowSet;
+pub use retain::Freed;
+pub use rows::{RowChunk, RowSet};
 pub use store::Cache;
 pub use usage::Usage;
 pub use values::KeyValue;

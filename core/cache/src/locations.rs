@@ -63,6 +63,13 @@ pub(crate) fn forget(index: &Index, digest: &Digest, location: &Location) -> Res
     index.ask(WRITE, |db| db.open_tree(TREE)?.compare_and_swap(&key, Some(old), None::<&[u8]>)).map(drop)
 }
 
+/// Forgets payloads, all or none. For who holds off all writers.
+pub(crate) fn forget_all(index: &Index, entries: &[(Digest, Location)]) -> Result<(), CacheError> {
+    let mut batch = sled::Batch::default();
+    entries.iter().for_each(|(digest, _)| batch.remove(payload_key(digest)));
+    index.change(WRITE, |db| db.open_tree(TREE)?.apply_batch(batch))
+}
+
 /// How far each pack is indexed.
 pub(crate) fn ends(index: &Index) -> Result<BTreeMap<u32, u64>, CacheError> {
     let rows = scan(index, b"e")?;

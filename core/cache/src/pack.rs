@@ -73,6 +73,11 @@ impl Packs {
         self.readable.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// Forgets one pack; payloads of it that are still held stay as they are.
+    pub(crate) fn forget_pack(&self, pack: u32) {
+        self.readable.write().unwrap_or_else(PoisonError::into_inner).remove(&pack);
+    }
+
     /// Whether the pack is there and long enough to hold `location`.
     pub(crate) fn covers(&self, location: &Location) -> bool {
         let readable = self.readable.read().unwrap_or_else(PoisonError::into_inner);

@@ -29,11 +29,13 @@ pub(crate) fn reconcile(packs: &Packs, index: &Index) -> Result<Appender, CacheE
     let missing = ends;
     let next = numbers.iter().chain(missing.keys()).max().map_or(0, |last| last.saturating_add(1));
     for &pack in missing.keys() {
-        tracing::warn!(
-            "the cache's pack file {} is missing; its entries are lost",
-            packs.path(pack).display()
-        );
-        forget_behind(index, pack, 0)?;
+        // None of its entries are named if a compaction that was killed has just removed it.
+        if forget_behind(index, pack, 0)? > 0 {
+            tracing::warn!(
+                "the cache's pack file {} is missing; its entries are lost",
+                packs.path(pack).display()
+            );
+        }
         locations::set_end(index, pack, None)?;
     }
     Appender::new(packs, fit, next, PACK_LIMIT_BYTES)
@@ -105,13 +107,15 @@ fn index_tail(packs: &Packs, index: &Index, pack: u32, from: u64, len: u64) -> R
     Ok(findings.end)
 }
 
-/// Forgets the entries of `pack` that do not end by `len`.
-fn forget_behind(index: &Index, pack: u32, len: u64) -> Result<(), CacheError> {
+/// Forgets the entries of `pack` that do not end by `len`; says how many there were.
+fn forget_behind(index: &Index, pack: u32, len: u64) -> Result<usize, CacheError> {
     let behind = |location: &Location| location.pack == pack && location.end() > len;
-    for (digest, location) in locations::all(index)?.iter().filter(|(_, location)| behind(location)) {
+    let mut lost = locations::all(index)?;
+    lost.retain(|(_, location)| behind(location));
+    for (digest, location) in &lost {
         locations::forget(index, digest, location)?;
     }
-    Ok(())
+    Ok(lost.len())
 }
 
 /// Makes a pack exactly `len` bytes long: cuts what is torn, or pads what was cut within an entry.

@@ -4,13 +4,18 @@
 //! `rows` that names them:
 //!
 //! ```text
-//! set (32) keys (32) -> keys (32) rows (32) bytes of a row (8)
+//! set (32) keys (32) -> keys (32) rows (32) bytes of a row (8) seconds that they took to compute (8, an f64)
 //! ```
+//!
+//! Values of earlier builds end before the seconds, which count as 0.
 //!
 //! The keys of all chunks are read when a set is opened, and an entry of 8 bytes a row finds them. A chunk's rows are checked when
 //! the first of them is read; a chunk that is damaged is dropped, and its rows are not there.
 
-use std::{collections::HashSet, sync::OnceLock};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::OnceLock,
+};
 
 use hashbrown::HashTable;
 use heddle_graph::digest::Digest;
@@ -29,7 +34,7 @@ const KEY_BYTES: usize = 32;
 /// # let cache = Cache::open(dir.path(), &holder, Wait::No)?;
 /// let mut tokens = RowSet::open(&cache, Digest::of(b"tokens of a tower"), 4)?;
 /// let [cat, dog] = [Digest::of(b"cat.png"), Digest::of(b"dog.png")];
-/// tokens.insert(&[cat, dog], b"1234abcd")?;
+/// tokens.insert(&[cat, dog], b"1234abcd", 0.25)?;
 /// assert_eq!(tokens.get(&dog)?.as_deref(), Some(b"abcd".as_slice()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -58,6 +63,76 @@ struct ChunkDigests {
     rows: Digest,
 }
 
+/// A chunk of rows, of whatever set.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RowChunk {
+    /// The set that it is of.
+    pub set: Digest,
+    /// The payload with the keys.
+    pub keys: Digest,
+    /// The payload with the rows.
+    pub rows: Digest,
+    /// Bytes of a row.
+    pub row_bytes: u64,
+    /// Seconds that the rows took to compute; 0 where that is not known.
+    pub seconds: f64,
+}
+
+impl RowChunk {
+    /// Every chunk that the cache names, of all sets; their payloads may be gone.
+    ///
+    /// # Errors
+    /// [`CacheError`] where the cache does not read.
+    pub fn all(cache: &Cache) -> Result<Vec<Self>, CacheError> {
+        let mut chunks = Vec::new();
+        for entry in cache.entries(SPACE) {
+            let (key, value) = entry?;
+            let set = key.first_chunk::<KEY_BYTES>().map(|set| Digest::from_bytes(*set));
+            let chunk = set.zip(decode(&value)).map(|(set, (digests, row_bytes, seconds))| {
+                let ChunkDigests { keys, rows } = digests;
+                Self { set, keys, rows, row_bytes, seconds }
+            });
+            chunks.extend(chunk.filter(|chunk| chunk.place() == *key));
+        }
+        Ok(chunks)
+    }
+
+    /// Names chunks whose payloads are stored; durable when it returns.
+    ///
+    /// # Errors
+    /// [`CacheError`] where the cache does not write.
+    pub fn name(cache: &Cache, chunks: &[Self]) -> Result<(), CacheError> {
+        let places: Vec<Vec<u8>> = chunks.iter().map(Self::place).collect();
+        let values: Vec<Vec<u8>> = chunks.iter().map(Self::value).collect();
+        let items: Vec<(&[u8], &[u8])> =
+            places.iter().zip(&values).map(|(place, value)| (place.as_slice(), value.as_slice())).collect();
+        cache.set_many(SPACE, &items)
+    }
+
+    /// Forgets chunks, all or none; their payloads stay until they are dropped ([`Cache::retain`]).
+    ///
+    /// # Errors
+    /// [`CacheError`] where the cache does not write.
+    pub fn forget(cache: &Cache, chunks: &[Self]) -> Result<(), CacheError> {
+        let places: Vec<Vec<u8>> = chunks.iter().map(Self::place).collect();
+        cache.remove_many(SPACE, &places.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    }
+
+    /// How many rows `bytes` of keys are.
+    pub fn count(bytes: u64) -> u64 {
+        bytes / KEY_BYTES as u64
+    }
+
+    fn place(&self) -> Vec<u8> {
+        [self.set.as_bytes().as_slice(), self.keys.as_bytes()].concat()
+    }
+
+    fn value(&self) -> Vec<u8> {
+        let (row_bytes, seconds) = (self.row_bytes.to_le_bytes(), self.seconds.to_le_bytes());
+        [self.keys.as_bytes().as_slice(), self.rows.as_bytes(), &row_bytes, &seconds].concat()
+    }
+}
+
 impl RowSet {
     /// Opens the set of a name, in which each row has `row_bytes` bytes. Chunks with rows of another length are not of this set.
     ///
@@ -68,7 +143,7 @@ impl RowSet {
         let mut opened = Self { cache: cache.clone(), set, row_bytes, chunks, places };
         for entry in cache.entries_under(SPACE, set.as_bytes()) {
             let (key, value) = entry?;
-            let Some((digests, bytes)) = decode(&value) else { continue };
+            let Some((digests, bytes, _)) = decode(&value) else { continue };
             if bytes != row_bytes as u64 {
                 continue;
             }
@@ -119,14 +194,20 @@ impl RowSet {
         Ok(missing)
     }
 
-    /// Stores rows, which lie one after the other, under their keys; durable when it returns.
+    /// The set and, of each chunk that has a row of these keys, the digest of its keys.
+    pub fn chunks_of(&self, keys: impl IntoIterator<Item = Digest>) -> (Digest, Vec<Digest>) {
+        let chunks: BTreeSet<u32> = keys.into_iter().filter_map(|key| Some(self.place(&key)?.0)).collect();
+        (self.set, chunks.into_iter().map(|chunk| self.chunks[chunk as usize].digests.keys).collect())
+    }
+
+    /// Stores rows, which lie one after the other, under their keys; durable when it returns. `seconds` is what they took to compute.
     ///
     /// # Errors
     /// [`CacheError`] where the cache does not write.
     ///
     /// # Panics
     /// If there are not `row_bytes` bytes for each key.
-    pub fn insert(&mut self, keys: &[Digest], rows: &[u8]) -> Result<(), CacheError> {
+    pub fn insert(&mut self, keys: &[Digest], rows: &[u8], seconds: f64) -> Result<(), CacheError> {
         assert_eq!(rows.len(), keys.len() * self.row_bytes, "every key has a row");
         if keys.is_empty() {
             return Ok(());
@@ -134,7 +215,9 @@ impl RowSet {
         let all: Vec<u8> = keys.iter().flat_map(|key| *key.as_bytes()).collect();
         let stored = self.cache.put_many(&[&all, rows])?;
         let digests = ChunkDigests { keys: stored[0], rows: stored[1] };
-        self.cache.set(SPACE, &self.key(&digests), &encode(digests, self.row_bytes))?;
+        let ChunkDigests { keys, rows } = digests;
+        let chunk = RowChunk { set: self.set, keys, rows, row_bytes: self.row_bytes as u64, seconds };
+        RowChunk::name(&self.cache, &[chunk])?;
         if let Some(keys) = self.cache.get(&digests.keys)? {
             self.add(digests, keys);
         }
@@ -193,14 +276,18 @@ fn hash(key: &[u8]) -> u64 {
     key.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
 }
 
-fn encode(digests: ChunkDigests, row_bytes: usize) -> Vec<u8> {
-    let bytes = (row_bytes as u64).to_le_bytes();
-    [digests.keys.as_bytes().as_slice(), digests.rows.as_bytes(), &bytes].concat()
-}
-
-fn decode(value: &[u8]) -> Option<(ChunkDigests, u64)> {
+fn decode(value: &[u8]) -> Option<(ChunkDigests, u64, f64)> {
     let (keys, rest) = value.split_first_chunk::<KEY_BYTES>()?;
-    let (rows, bytes) = rest.split_first_chunk::<KEY_BYTES>()?;
+    let (rows, rest) = rest.split_first_chunk::<KEY_BYTES>()?;
+    let (bytes, rest) = rest.split_first_chunk()?;
+    let seconds = match rest {
+        [] => 0.0,
+        rest => f64::from_le_bytes(rest.try_into().ok()?),
+    };
     let digests = ChunkDigests { keys: Digest::from_bytes(*keys), rows: Digest::from_bytes(*rows) };
-    Some((digests, u64::from_le_bytes(bytes.try_into().ok()?)))
+    Some((
+        digests,
+        u64::from_le_bytes(*bytes),
+        Some(seconds).filter(|seconds| *seconds >= 0.0).unwrap_or(0.0),
+    ))
 }

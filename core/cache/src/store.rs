@@ -15,12 +15,14 @@ use heddle_graph::digest::Digest;
 use crate::{
     append::{Appender, Source},
     error::CacheError,
+    format::{ALIGN, HEADER_BYTES},
     index::{Index, damaged_dirs},
     locations,
     lock::{FolderLock, Holder, Wait},
     pack::Packs,
     payload::Payload,
     recover::reconcile,
+    retain::{self, Freed, Work},
     usage::{self, Usage},
     values::{self, KeyValue},
     verify::{self, Damage},
@@ -126,8 +128,17 @@ impl Cache {
     /// The payload with this digest, read in place; `None` if it is not there or is damaged.
     pub fn get(&self, digest: &Digest) -> Result<Option<Payload>, CacheError> {
         let Store { packs, index, proven, .. } = &*self.0;
-        let Some(location) = locations::find(index, digest)? else { return Ok(None) };
-        let payload = packs.read(&location)?;
+        let Some(mut location) = locations::find(index, digest)? else { return Ok(None) };
+        let mut payload = packs.read(&location)?;
+        // Its pack may have been compacted between the two questions.
+        while payload.is_none() {
+            match locations::find(index, digest)? {
+                Some(moved) if moved != location => location = moved,
+                Some(_) => break,
+                None => return Ok(None),
+            }
+            payload = packs.read(&location)?;
+        }
         if let Some(payload) = payload {
             if proven.read().unwrap_or_else(PoisonError::into_inner).contains(digest) {
                 return Ok(Some(payload));
@@ -150,6 +161,22 @@ impl Cache {
     pub fn contains(&self, digest: &Digest) -> Result<bool, CacheError> {
         let location = locations::find(&self.0.index, digest)?;
         Ok(location.is_some_and(|location| self.0.packs.covers(&location)))
+    }
+
+    /// The length of the payload with this digest, if the index names it; does not look at its bytes.
+    pub fn size(&self, digest: &Digest) -> Result<Option<u64>, CacheError> {
+        Ok(locations::find(&self.0.index, digest)?.map(|location| location.len))
+    }
+
+    /// Every payload that the index names, and its length, in the order of digests.
+    pub fn payloads(&self) -> Result<Vec<(Digest, u64)>, CacheError> {
+        let all = locations::all(&self.0.index)?;
+        Ok(all.into_iter().map(|(digest, location)| (digest, location.len)).collect())
+    }
+
+    /// What a payload of this length takes in a pack file, with its header and padding.
+    pub fn bytes_in_pack(len: u64) -> u64 {
+        len.saturating_add(HEADER_BYTES).checked_next_multiple_of(ALIGN).unwrap_or(u64::MAX)
     }
 
     /// Stores a small value under `key` in `space`, over any earlier one; durable when it returns.
@@ -198,7 +225,12 @@ impl Cache {
 
     /// Removes the value under `key` in `space`, if there is one; durable when it returns.
     pub fn remove(&self, space: &str, key: &[u8]) -> Result<(), CacheError> {
-        values::remove(&self.0.index, space, key)?;
+        self.remove_many(space, &[key])
+    }
+
+    /// Removes the values under these keys, where there are any, all or none; durable when it returns.
+    pub fn remove_many(&self, space: &str, keys: &[&[u8]]) -> Result<(), CacheError> {
+        values::remove(&self.0.index, space, keys)?;
         self.0.index.flush()
     }
 
@@ -218,6 +250,31 @@ impl Cache {
         drop(proven);
         self.0.index.flush()?;
         Ok(damages)
+    }
+
+    /// Drops every payload that is not in `keep` and gives its place on disk back. Payloads that are held stay readable. Values stay
+    /// as they are: remove those that name what is dropped first.
+    ///
+    /// Writers are held off meanwhile; what they store just before counts like everything else. The disk needs room for one more
+    /// pack. Wherever this is stopped, no payload of `keep` is lost; the next call removes what was left over.
+    pub fn retain(&self, keep: &HashSet<Digest>) -> Result<Freed, CacheError> {
+        self.retain_watched(keep, &mut || {})
+    }
+
+    /// [`retain`](Self::retain), calling `step` after each change on disk.
+    pub(crate) fn retain_watched(
+        &self,
+        keep: &HashSet<Digest>,
+        step: &mut dyn FnMut(),
+    ) -> Result<Freed, CacheError> {
+        let Store { appender, packs, index, proven, .. } = &*self.0;
+        appender.exclusive(packs, index, |tail, limit| {
+            // A copy is hashed when it is first read, as everything is that was just written.
+            let mut moved = |digest: &Digest| {
+                proven.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
+            };
+            retain::retain(Work { packs, index, tail, limit }, keep, &mut moved, step)
+        })
     }
 
     /// Removes everything and says what was there. Payloads that are still held stay readable, and their bytes take

@@ -32,9 +32,11 @@ pub(crate) fn get(index: &Index, space: &str, key: &[u8]) -> Result<Option<Vec<u
     stored.map_or(Ok(None), |stored| checked(index, space, key, &stored))
 }
 
-/// Removes the value under `key`, if there is one.
-pub(crate) fn remove(index: &Index, space: &str, key: &[u8]) -> Result<(), CacheError> {
-    index.change(WRITE, |db| db.open_tree(tree(space))?.remove(key)).map(drop)
+/// Removes the values under these keys, where there are any; all or none.
+pub(crate) fn remove(index: &Index, space: &str, keys: &[&[u8]]) -> Result<(), CacheError> {
+    let mut batch = sled::Batch::default();
+    keys.iter().for_each(|key| batch.remove(*key));
+    index.change(WRITE, |db| db.open_tree(tree(space))?.apply_batch(batch))
 }
 
 /// The first key behind `after` (or the very first) and its value.

@@ -39,9 +39,14 @@ impl PayloadWriter {
         Self { cache, hasher: blake3::Hasher::new(), buffer: Vec::new(), spill: None }
     }
 
+    /// The digest of what was written so far.
+    pub fn digest(&self) -> Digest {
+        Digest::from_bytes(*self.hasher.finalize().as_bytes())
+    }
+
     /// Stores what was written; durable when it returns, like [`Cache::put`].
     pub fn finish(mut self) -> Result<Digest, CacheError> {
-        let digest = Digest::from_bytes(*self.hasher.finalize().as_bytes());
+        let digest = self.digest();
         if self.cache.get(&digest)?.is_some() {
             return Ok(digest);
         }

@@ -3,6 +3,7 @@
 mod damage; // flipped bits and cut files: a miss, never wrong bytes
 mod kill; // processes killed while they write
 mod lock; // one process per folder
+mod retain; // dropping and compacting
 mod round_trip; // what goes in comes out, also after a reopen
 mod rows; // rows under keys, in chunks
 mod threads; // many writers and readers at once

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs};
 
-use heddle_cache::{Cache, Digest, RowSet};
+use heddle_cache::{Cache, Digest, RowChunk, RowSet};
 use proptest::prelude::*;
 
 use crate::util::{noise, open, temp};
@@ -22,7 +22,7 @@ fn insert(rows: &mut RowSet, ids: impl IntoIterator<Item = u64>, version: u64) {
     let ids: Vec<u64> = ids.into_iter().collect();
     let keys: Vec<Digest> = ids.iter().copied().map(key).collect();
     let bytes: Vec<u8> = ids.iter().flat_map(|i| row(*i, version)).collect();
-    rows.insert(&keys, &bytes).expect("stored");
+    rows.insert(&keys, &bytes, 0.5).expect("stored");
 }
 
 fn row(i: u64, version: u64) -> Vec<u8> {
@@ -105,4 +105,34 @@ fn a_damaged_chunk_is_missing() {
         let again = set(&cache, "tokens");
         assert!(again.missing((0..20).map(key)).unwrap().is_empty());
     }
+}
+
+/// All chunks can be listed with what they cost, and forgotten; values of earlier builds have no cost.
+#[test]
+fn chunks_are_listed_and_forgotten() {
+    let dir = temp();
+    let cache = open(dir.path());
+    let mut rows = set(&cache, "a");
+    insert(&mut rows, 0..3, 1);
+    insert(&mut rows, 3..5, 1);
+    insert(&mut set(&cache, "b"), 0..1, 2);
+    let chunks = RowChunk::all(&cache).unwrap();
+    assert_eq!(chunks.len(), 3);
+    assert!(chunks.iter().all(|chunk| chunk.seconds == 0.5 && chunk.row_bytes == ROW as u64));
+    let (name, used) = rows.chunks_of([3, 4, 9].map(key));
+    let used: Vec<&RowChunk> =
+        chunks.iter().filter(|chunk| chunk.set == name && used.contains(&chunk.keys)).collect();
+    let [chunk] = used.as_slice() else { panic!("{used:?}") };
+    assert_eq!(cache.size(&chunk.keys).unwrap().map(RowChunk::count), Some(2));
+    RowChunk::forget(&cache, &[**chunk]).unwrap();
+    let missing = set(&cache, "a").missing((0..5).map(key)).unwrap();
+    assert_eq!(missing, [3, 4].map(key));
+    RowChunk::name(&cache, &[**chunk]).unwrap();
+    assert!(set(&cache, "a").missing((0..5).map(key)).unwrap().is_empty());
+
+    let (place, value) = cache.entries("rows").next().unwrap().unwrap();
+    cache.set("rows", &place, &value[..72]).unwrap();
+    let old = RowChunk::all(&cache).unwrap();
+    assert_eq!(old.iter().map(|chunk| chunk.seconds).sum::<f64>(), 1.0);
+    assert!(set(&cache, "a").missing((0..5).map(key)).unwrap().is_empty());
 }

@@ -17,8 +17,8 @@ use crate::{
 pub const SCHEMA: i64 = 1;
 
 /// The keys of an experiment.
-pub(crate) const EXPERIMENT_KEYS: [&str; 9] =
-    ["schema", "extends", "seed", "params", "graphs", "nodes", "run", "ablations", "sweeps"];
+pub(crate) const EXPERIMENT_KEYS: [&str; 10] =
+    ["schema", "extends", "seed", "params", "graphs", "nodes", "run", "cache", "ablations", "sweeps"];
 
 /// The keys of a model graph.
 pub(crate) const MODEL_KEYS: [&str; 6] = ["schema", "extends", "inputs", "outputs", "params", "nodes"];

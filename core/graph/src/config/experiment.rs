@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use serde_json::Value as Json;
 
 use super::{
+    cache::CacheSettings,
     document::{Document, EXPERIMENT_KEYS, check_top_level, top_table},
     from_value::FromValue,
     graph_ref::GraphSet,
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     diagnostic::{Diagnostic, Diagnostics, Gaps, Problems},
-    source::{Load, Sources},
+    source::{Load, Sources, Span},
 };
 
 /// A pipeline as the files have it.
@@ -41,6 +42,8 @@ pub struct Experiment {
     pub params: Json,
     /// Resources.
     pub run: RunSettings,
+    /// How much the cache may hold.
+    pub cache: CacheSettings,
     /// Named deltas, for [`Experiment::variant`].
     pub ablations: IndexMap<String, Vec<Override>>,
     /// Named products of deltas.
@@ -138,7 +141,7 @@ fn resolve(
     check_top_level(&root, &EXPERIMENT_KEYS, start_of(path, sources), problems);
     let declared = top_table(&root, "params", problems).cloned().unwrap_or_default();
     let mut scope = Scope::new(declared.clone(), problems);
-    for key in ["seed", "run"] {
+    for key in ["seed", "run", "cache"] {
         if let Some(entry) = root.get_mut(key) {
             scope.substitute(&mut entry.value, Unknown::Report, problems);
         }
@@ -161,7 +164,8 @@ fn resolve(
         graphs.iter().flat_map(|graph| graph.params.as_object().into_iter().flat_map(|map| map.keys()));
     scope.report_unused(&declared, wanted.chain(&references).map(String::as_str), problems);
     let seed = root.get("seed").map_or(0, |entry| read_seed(&entry.value, problems));
-    let run = read_run(&root, loader, sources, problems);
+    let run = read_settings(&root, "run", RunSettings::from_table, loader, sources, problems);
+    let cache = read_settings(&root, "cache", CacheSettings::from_table, loader, sources, problems);
     let ablations =
         top_table(&root, "ablations", problems).map(|table| read_ablations(&root, table, problems));
     let sweeps = top_table(&root, "sweeps", problems).map(|table| read_sweeps(&root, table, problems));
@@ -174,6 +178,7 @@ fn resolve(
         seed,
         params,
         run,
+        cache,
         ablations: ablations.unwrap_or_default(),
         sweeps: sweeps.unwrap_or_default(),
         broken,
@@ -209,13 +214,21 @@ fn read_seed(value: &Value, problems: &mut Problems) -> u64 {
     })
 }
 
-fn read_run(root: &Table, loader: &dyn Load, sources: &Sources, problems: &mut Problems) -> RunSettings {
-    let table = top_table(root, "run", problems);
-    let at = root.get("run").map_or(crate::source::Span::NOWHERE, |entry| entry.key_span);
+/// Reads a table of settings at the top level.
+fn read_settings<T>(
+    root: &Table,
+    key: &str,
+    read: impl FnOnce(&ReadEnv<'_>, Option<&Table>, Span) -> T,
+    loader: &dyn Load,
+    sources: &Sources,
+    problems: &mut Problems,
+) -> T {
+    let table = top_table(root, key, problems);
+    let at = root.get(key).map_or(Span::NOWHERE, |entry| entry.key_span);
     let env = ReadEnv::new(loader, sources, std::mem::take(problems));
-    let run = RunSettings::from_table(&env, table, at);
+    let settings = read(&env, table, at);
     *problems = env.problems.into_inner();
-    run
+    settings
 }
 
 fn resolved(root: &Table, params: &Json, graphs: &[ModelFile]) -> Json {

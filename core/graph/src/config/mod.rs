@@ -2,6 +2,7 @@
 //! ablations and sweeps. It knows no kind of node: the tables of nodes stay tables, and [`Reader`] is how kinds
 //! read them later.
 
+mod cache;
 mod docs;
 mod document;
 mod experiment;
@@ -21,9 +22,11 @@ mod params;
 mod reader;
 mod run;
 mod share;
+mod size;
 mod sweep;
 mod value;
 
+pub use cache::CacheSettings;
 pub use docs::{ChoiceDoc, FieldDoc, FieldShape, VariantDoc};
 pub use document::{Document, FileKind, SCHEMA, file_kind};
 pub(crate) use document::{EXPERIMENT_KEYS, MODEL_KEYS};
@@ -41,5 +44,6 @@ pub use overrides::{COMMAND_LINE, Override};
 pub(crate) use reader::ReadEnv;
 pub use reader::{Reader, Reading, Variant};
 pub use run::{Device, Executor, RunSettings};
+pub use size::Size;
 pub use sweep::{Cell, MAX_CELLS};
 pub use value::{Entry, Table, Value, ValueKind, table_json};

@@ -3,6 +3,7 @@
 use super::{
     from_value::{FromValue, Wrong},
     reader::{ReadEnv, Reader},
+    size::Size,
     value::{Table, Value},
 };
 use crate::source::Span;
@@ -138,27 +139,14 @@ impl FromValue for Bytes {
     }
 
     fn schema() -> serde_json::Value {
-        serde_json::json!({ "type": "string", "pattern": "^[0-9]+ *[KMGT]i?B$" })
+        serde_json::json!({ "type": "string", "pattern": "^[0-9]+ *([kKMGT]B|[KMGT]iB|B)$" })
     }
 }
 
-/// `8GiB`, `512MB`: binary and decimal multiples of bytes, more than none.
+/// `8GiB`, `512MB`: more than none, and with a unit, since a few bytes of memory are a mistake.
 fn parse_bytes(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let number: u64 = text[..digits].parse().ok()?;
-    let unit: u64 = match text[digits..].trim() {
-        "B" => 1,
-        "KB" => 1000,
-        "MB" => 1000_u64.pow(2),
-        "GB" => 1000_u64.pow(3),
-        "TB" => 1000_u64.pow(4),
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        "TiB" => 1 << 40,
-        _ => return None,
-    };
-    number.checked_mul(unit).filter(|bytes| *bytes > 0)
+    let Size(bytes) = text.parse().ok()?;
+    (bytes > 0 && text.ends_with('B')).then_some(bytes)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::{
 pub const MAX_CELLS: usize = 10_000;
 
 /// The top-level keys that a delta may change.
-const CHANGEABLE: [&str; 5] = ["nodes", "params", "graphs", "seed", "run"];
+const CHANGEABLE: [&str; 6] = ["nodes", "params", "graphs", "seed", "run", "cache"];
 
 /// The keys of a sweep.
 const SWEEP_KEYS: [&str; 4] = ["grid", "zip", "list", "exclude"];

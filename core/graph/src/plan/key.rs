@@ -18,7 +18,7 @@
 //! |---|---|
 //! | the experiment node's name, comments, the order of keys and nodes | they change no bytes; renaming must hit. (Names of nodes in a model graph are in: they seed initialisation and name parameters) |
 //! | paths and modification times of files | the digest of the content says it all, on every machine |
-//! | `[run]`: device index, threads, memory, executor | results are bit-identical for any of them |
+//! | `[run]`: device index, threads, memory, executor; `[cache]` | results are bit-identical for any of them |
 //! | the processor's features | machines differ in the last bit there; the run record names them, a shared cache may hit |
 //! | parameters that a kind declares as left out (each with its reason in `heddle nodes KIND`) | logging, limits |
 //!

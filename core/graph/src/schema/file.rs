@@ -7,7 +7,9 @@ use super::{
     field,
 };
 use crate::{
-    config::{EXPERIMENT_KEYS, INPUT_TYPES, Keep, MODEL_KEYS, RunSettings, SCHEMA, document_fields},
+    config::{
+        CacheSettings, EXPERIMENT_KEYS, INPUT_TYPES, Keep, MODEL_KEYS, RunSettings, SCHEMA, document_fields,
+    },
     graph::{InPort, Kind, NodeSpec, Place},
 };
 
@@ -74,6 +76,10 @@ fn top_level(key: &str) -> Json {
             })
         }),
         "run" => ("resources; they enter no cache key", field::table(&document_fields(RunSettings::read))),
+        "cache" => (
+            "how much the cache may hold; it enters no cache key",
+            field::table(&document_fields(CacheSettings::read)),
+        ),
         "ablations" => ("named deltas on this experiment", table(json!({ "type": "object" }))),
         "sweeps" => ("named products of deltas", table(sweep())),
         "inputs" => ("what the graph is fed with", table(input())),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use heddle_graph::config::Device;
+use heddle_graph::config::{Device, Size};
 
 /// Declarative experiments for vision-language models.
 ///
@@ -753,7 +753,7 @@ pub struct CacheOptions {
 /// What to do with the cache.
 #[derive(Debug, Subcommand)]
 pub enum CacheCommand {
-    /// How much it holds.
+    /// How much it holds, and which runs are pinned.
     Du {
         /// Print JSON.
         #[arg(long)]
@@ -763,4 +763,41 @@ pub enum CacheCommand {
     Verify,
     /// Remove everything.
     Clear,
+    /// Remove what nothing names any more; with a size, also what is cheapest to compute again for its bytes.
+    Gc {
+        /// Most bytes of artifacts and rows that stay: `10GB`, `512MiB`, or plainly bytes. What a pinned run used stays in any case.
+        #[arg(long, value_name = "SIZE")]
+        max_size: Option<Size>,
+        /// Say what would go, and remove nothing.
+        #[arg(long)]
+        dry: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keep what a run used, whatever `gc` removes.
+    Pin {
+        /// The run: its id, the start of it, or `last`.
+        run: String,
+    },
+    /// Let `gc` remove what a run used.
+    Unpin {
+        /// The pinned run: its id, or the start of it.
+        run: String,
+    },
+    /// Write what a run used (artifacts, traces, rows of frozen parts) into one file, for another cache.
+    Export {
+        /// The run: its id, the start of it, or `last`.
+        run: String,
+        /// The file to write; it must not exist.
+        file: PathBuf,
+    },
+    /// Read what another cache has exported. Every byte is checked first; a damaged file leaves nothing behind.
+    ///
+    /// The checks tell that the bytes are those that were exported, not that they are what the nodes compute: import files of people
+    /// whom you trust.
+    Import {
+        /// The file.
+        file: PathBuf,
+    },
 }

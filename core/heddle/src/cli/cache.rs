@@ -1,21 +1,27 @@
-//! `heddle cache`: how much it holds, whether it is whole, and emptying it.
+//! `heddle cache`: how much it holds, whether it is whole, what stays, and its way to other machines.
+
+mod bundle;
+mod gc;
+mod pins;
 
 use std::path::Path;
 
 use heddle_cache::{Usage, Wait};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
+pub use self::gc::after_run;
 use super::{
     args::{CacheCommand, CacheOptions, Common},
     exit::{Exit, Failure},
-    home, output,
+    home, output, runs,
 };
-use crate::exec::Store;
+use crate::exec::{RunRecord, RunsDir, Store};
 
 /// Runs the command.
 pub fn run(options: &CacheOptions, common: &Common) -> Result<Exit, Failure> {
     let home = home::here(common);
-    if !home.join("cache").is_dir() {
+    let makes_one = matches!(options.command, CacheCommand::Import { .. });
+    if !makes_one && !home.join("cache").is_dir() {
         return Err(Failure::Other(format!(
             "there is no cache in {}; name its folder with --home, or run from the folder of the experiment",
             home.display()
@@ -30,7 +36,25 @@ pub fn run(options: &CacheOptions, common: &Common) -> Result<Exit, Failure> {
             output::result(&format!("removed {} artifacts, {}", freed.payloads, bytes(disk(&freed))));
             Ok(Exit::Done)
         }
+        CacheCommand::Gc { max_size, dry, json } => {
+            let asked = gc::Asked { budget: max_size.map(|size| size.0), dry: *dry, json: *json };
+            gc::run(&open("cache gc")?, asked)
+        }
+        CacheCommand::Pin { run } => pins::pin(&open("cache pin")?, &record(&home, run)?),
+        CacheCommand::Unpin { run } => pins::unpin(&open("cache unpin")?, run),
+        CacheCommand::Export { run, file } => {
+            bundle::export(&open("cache export")?, &record(&home, run)?, file)
+        }
+        CacheCommand::Import { file } => bundle::import(|| open("cache import"), &home, file),
     }
+}
+
+/// The record of the run that is meant.
+fn record(home: &Path, wanted: &str) -> Result<RunRecord, Failure> {
+    let runs = RunsDir::new(home);
+    let ids = runs.ids().map_err(Failure::io(format!("listing {}", home.display())))?;
+    let id = runs::find(&ids, wanted).map_err(Failure::Other)?;
+    runs.read(id).map_err(Failure::io(format!("reading the record of run {id}")))
 }
 
 fn disk(usage: &Usage) -> u64 {
@@ -39,6 +63,7 @@ fn disk(usage: &Usage) -> u64 {
 
 fn du(store: &Store, home: &Path, as_json: bool) -> Result<Exit, Failure> {
     let usage = store.cache().usage().map_err(crate::exec::StoreError::from)?;
+    let pins = pins::list(store)?;
     if as_json {
         let document = json!({
             "home": home,
@@ -47,6 +72,7 @@ fn du(store: &Store, home: &Path, as_json: bool) -> Result<Exit, Failure> {
             "pack_bytes": usage.pack_bytes,
             "index_bytes": usage.index_bytes,
             "entries": usage.values,
+            "pinned": pins.iter().map(pins::Pinned::json).collect::<Vec<Json>>(),
         });
         output::result(&document.to_string());
     } else {
@@ -58,6 +84,7 @@ fn du(store: &Store, home: &Path, as_json: bool) -> Result<Exit, Failure> {
             bytes(usage.pack_bytes),
             bytes(usage.index_bytes)
         ));
+        pins.iter().for_each(|pin| output::result(&pin.line()));
     }
     Ok(Exit::Done)
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 use heddle_graph::graph::NodeId;
 
 use super::{
-    deliver,
+    cache, deliver,
     exit::{Exit, Failure},
     leaks::leaks,
     output,
@@ -95,6 +95,7 @@ pub fn run(
     leaks(&project.graph, store, &made).iter().for_each(|leak| output::note(&leak.line()));
     let tables = deliver::artifacts(project, store, &mut record, &dir)?;
     write(&record)?;
+    cache::after_run(project, store, &record, outcome)?;
     Ok(Finished { record, outcome, tables, dir })
 }
 

@@ -5,17 +5,27 @@
 //! | `trace` | artifact key | [`Trace`] as JSON: the key's parts, output digests, seconds |
 //! | `latest` | `kind/node name` | the artifact key of the last run of that node |
 //! | `part` | what a part of a node's work depends on | its result: verdicts of a chunk |
+//! | `row-use` | artifact key | the chunks of frozen rows that the node read: set and digest of keys, 64 bytes each |
+//! | `checkpoint` | artifact key | where a stopped stage goes on, as JSON that names payloads by digest |
+//! | `pin` | run id | [`Pin`] as JSON: what stays in the cache for that run |
 //! | `file-digest` | digest of (path, length, modification time) | digest of the file's content |
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use heddle_cache::{Cache, CacheError, Holder, Payload, Wait};
 use heddle_graph::{
     digest::Digest,
     plan::{Known, Trace},
 };
+use serde::{Deserialize, Serialize};
 
-use super::context::{Output, Outputs};
+use super::{
+    context::{Output, Outputs},
+    record::RunRecord,
+};
+
+const PIN: &str = "pin";
+const ROW_USE: &str = "row-use";
 
 /// The cache as runs use it.
 #[derive(Clone)]
@@ -23,14 +33,40 @@ pub struct Store {
     cache: Cache,
 }
 
+/// What a run used: its traces and artifacts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// The experiment file as it was named.
+    pub file: String,
+    /// Artifact keys of its nodes.
+    pub keys: BTreeSet<Digest>,
+    /// Its artifacts, also those of nodes that left no trace.
+    pub artifacts: BTreeSet<Digest>,
+}
+
+impl Pin {
+    /// Of a run.
+    pub fn of(record: &RunRecord) -> Self {
+        let outputs = record.nodes.iter().flat_map(|node| node.outputs.values());
+        Self {
+            file: record.file.clone(),
+            keys: record.nodes.iter().filter_map(|node| node.key).collect(),
+            artifacts: outputs.map(|output| output.digest).collect(),
+        }
+    }
+}
+
+/// A chunk of frozen rows: its set and the digest of its keys.
+pub type ChunkName = (Digest, Digest);
+
 /// The cache failed, or holds something that is not what was written there.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The cache itself.
     #[error(transparent)]
     Cache(#[from] CacheError),
-    /// A trace could not be written as JSON.
-    #[error("writing a trace: {0}")]
+    /// A trace or a pin could not be written or read as JSON.
+    #[error("a value of the cache as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 
@@ -75,7 +111,7 @@ impl Store {
     }
 
     /// Keeps a trace whose outputs are there already.
-    fn record(&self, trace: &Trace) -> Result<(), StoreError> {
+    pub fn record(&self, trace: &Trace) -> Result<(), StoreError> {
         let key = trace.parts.digest();
         self.cache.set("trace", key.as_bytes(), &serde_json::to_vec(trace)?)?;
         self.remember(&trace.node, &trace.parts.kind, &key)
@@ -111,6 +147,52 @@ impl Store {
         let items: Vec<(&[u8], &[u8])> =
             parts.iter().map(|(key, value)| (key.as_bytes().as_slice(), value.as_slice())).collect();
         Ok(self.cache.set_many("part", &items)?)
+    }
+
+    /// Notes that a node read rows: per set, the digests of the keys of its chunks. What was noted before stays.
+    pub fn note_rows(
+        &self,
+        key: &Digest,
+        chunks: impl IntoIterator<Item = (Digest, Vec<Digest>)>,
+    ) -> Result<(), StoreError> {
+        let old = self.rows_of(key)?;
+        let named =
+            chunks.into_iter().flat_map(|(set, chunks)| chunks.into_iter().map(move |chunk| (set, chunk)));
+        let all: BTreeSet<ChunkName> = old.iter().copied().chain(named).collect();
+        if all != old {
+            let bytes: Vec<u8> =
+                all.iter().flat_map(|(set, keys)| [set, keys]).flat_map(|d| *d.as_bytes()).collect();
+            self.cache.set(ROW_USE, key.as_bytes(), &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// The chunks of rows that a node read.
+    pub fn rows_of(&self, key: &Digest) -> Result<BTreeSet<ChunkName>, StoreError> {
+        let bytes = self.cache.value(ROW_USE, key.as_bytes())?.unwrap_or_default();
+        let (digests, _) = bytes.as_chunks::<32>();
+        let name = |[set, keys]: &[[u8; 32]; 2]| (Digest::from_bytes(*set), Digest::from_bytes(*keys));
+        Ok(digests.as_chunks::<2>().0.iter().map(name).collect())
+    }
+
+    /// The pinned runs by id, with what stays for them.
+    pub fn pins(&self) -> Result<Vec<(String, Pin)>, StoreError> {
+        let mut pins = Vec::new();
+        for entry in self.cache.entries(PIN) {
+            let (id, value) = entry?;
+            pins.push((String::from_utf8_lossy(&id).into_owned(), serde_json::from_slice(&value)?));
+        }
+        Ok(pins)
+    }
+
+    /// Keeps what a run used until it is unpinned.
+    pub fn pin(&self, id: &str, pin: &Pin) -> Result<(), StoreError> {
+        Ok(self.cache.set(PIN, id.as_bytes(), &serde_json::to_vec(pin)?)?)
+    }
+
+    /// Lets go of a run.
+    pub fn unpin(&self, id: &str) -> Result<(), StoreError> {
+        Ok(self.cache.remove(PIN, id.as_bytes())?)
     }
 
     fn read_trace(&self, key: &Digest) -> Option<Trace> {

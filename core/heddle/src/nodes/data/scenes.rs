@@ -83,7 +83,7 @@ impl Kind<dyn Node, Models> for Scenes {
 }
 
 fn read_options(r: &mut Reader<'_>) -> SceneOptions {
-    let canvas =
+    let canvas: u32 =
         r.field("canvas", "side of the pictures in pixels; things grow with it").min(16).max(3072).or(96);
     let grid = r
         .field("grid", "rows and columns of cells; the canvas is a multiple of it")

@@ -11,6 +11,7 @@
 use std::{
     collections::{HashMap, HashSet},
     mem,
+    time::Instant,
 };
 
 use heddle_cache::RowSet;
@@ -81,6 +82,8 @@ pub struct Kept {
     sources: Vec<KeptSource>,
     /// Keys whose rows are not written yet.
     waiting: Vec<Digest>,
+    /// Since when what waits is being computed.
+    since: Instant,
 }
 
 struct KeptSource {
@@ -136,7 +139,7 @@ impl Kept {
             Ok(KeptSource { source: source.clone(), kind, shape, rows, waiting: Vec::new() })
         };
         let sources = sources.iter().map(open).collect::<Result<_, NodeError>>()?;
-        Ok(Self { sources, waiting: Vec::new() })
+        Ok(Self { sources, waiting: Vec::new(), since: Instant::now() })
     }
 
     /// Whether all sources have a row of a key, as far as the index says.
@@ -155,6 +158,20 @@ impl Kept {
         }
         let mut left: HashSet<Digest> = missing.into_iter().collect();
         Ok(keys.iter().copied().filter(|key| left.remove(key)).collect())
+    }
+
+    /// Computing begins: what it takes from here on is noted beside the rows.
+    pub fn start(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// Notes in the cache that the running node used the rows of these keys.
+    ///
+    /// # Errors
+    /// If the cache does not write.
+    pub fn note_used(&self, cx: &RunContext<'_>, keys: &[Digest]) -> Result<(), NodeError> {
+        let chunks = self.sources.iter().map(|kept| kept.rows.chunks_of(keys.iter().copied()));
+        cx.store.note_rows(&cx.key, chunks).map_err(NodeError::data)
     }
 
     /// Adds rows, in the order of the sources: `values` have one for each key. What waits is lost unless [`Kept::flush`] follows.
@@ -178,9 +195,14 @@ impl Kept {
     /// If the cache does not write.
     pub fn flush(&mut self) -> Result<(), NodeError> {
         let keys = mem::take(&mut self.waiting);
+        let bytes: usize = self.sources.iter().map(|kept| kept.waiting.len()).sum();
+        // Sources are computed together; each has its share by bytes.
+        let a_byte = self.since.elapsed().as_secs_f64() / bytes.max(1) as f64;
         for kept in &mut self.sources {
-            kept.rows.insert(&keys, &mem::take(&mut kept.waiting))?;
+            let rows = mem::take(&mut kept.waiting);
+            kept.rows.insert(&keys, &rows, a_byte * rows.len() as f64)?;
         }
+        self.since = Instant::now();
         Ok(())
     }
 

@@ -114,6 +114,7 @@ impl<B: Backend> Tower<B> {
         let (total, mut count, mut skipped) =
             (missing.len() as u64, RowCount { hit, new: 0 }, BTreeSet::new());
         let mut places = 0..keys.len();
+        kept.start();
         loop {
             cx.check_cancelled()?;
             cx.progress.set(count.new, total, "");
@@ -143,6 +144,7 @@ impl<B: Backend> Tower<B> {
             count.new += new.iter().flatten().filter(|key| missing.remove(*key)).count() as u64;
         }
         kept.flush()?;
+        kept.note_used(cx, &known)?;
         cx.count_rows(&self.output, count);
         Ok(skipped)
     }

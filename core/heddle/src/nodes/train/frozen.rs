@@ -66,6 +66,7 @@ pub fn fill<B: Backend>(
     let missing = kept.missing(&wanted)?;
     let sources: Vec<Source> = kept.sources().cloned().collect();
     let pass = Pass { model, parameters, mode: Mode::Eval, seed: 0, tape: Tape::off() };
+    kept.start();
     for (done, keys) in missing.chunks(settings.batch).enumerate() {
         cx.check_cancelled()?;
         cx.progress.set((done * settings.batch) as u64, missing.len() as u64, "frozen part");
@@ -81,6 +82,7 @@ pub fn fill<B: Backend>(
         kept.add(&keys, &values)?;
     }
     kept.flush()?;
+    kept.note_used(cx, &wanted)?;
     let (hit, new) = ((wanted.len() - missing.len()) as u64, missing.len() as u64);
     for source in &sources {
         cx.count_rows(&model.source_name(source), RowCount { hit, new });
