@@ -54,10 +54,10 @@ proptest! {
         }
         prop_assert_eq!(rows.len(), expected.len());
         for i in 0..40 {
-            let found = rows.get(&key(i)).unwrap().map(|bytes| bytes.to_vec());
+            let found = rows.get(&key(i)).expect("works").map(|bytes| bytes.to_vec());
             prop_assert_eq!(found, expected.get(&i).map(|version| row(i, *version)));
         }
-        let missing = rows.missing((0..40).chain(0..40).map(key)).unwrap();
+        let missing = rows.missing((0..40).chain(0..40).map(key)).expect("works");
         prop_assert_eq!(missing.len(), 40 - expected.len());
     }
 }
@@ -70,8 +70,8 @@ fn sets_and_lengths_do_not_mix() {
     insert(&mut set(&cache, "b"), 2..4, 2);
     let (a, b) = (set(&cache, "a"), set(&cache, "b"));
     assert_eq!((a.len(), b.len()), (3, 2));
-    assert_eq!(b.get(&key(2)).unwrap().as_deref(), Some(&*row(2, 2)));
-    assert!(RowSet::open(&cache, Digest::of(b"a"), ROW + 8).unwrap().is_empty());
+    assert_eq!(b.get(&key(2)).expect("works").as_deref(), Some(&*row(2, 2)));
+    assert!(RowSet::open(&cache, Digest::of(b"a"), ROW + 8).expect("works").is_empty());
 }
 
 /// A byte that flips, and a pack that loses its end, take their chunks with them and nothing else; they can be stored again.
@@ -86,24 +86,24 @@ fn a_damaged_chunk_is_missing() {
             insert(&mut rows, 10..20, 1);
         }
         let pack = dir.path().join("v1/packs/000000.pack");
-        let mut bytes = fs::read(&pack).unwrap();
+        let mut bytes = fs::read(&pack).expect("works");
         let last = row(19, 1);
-        let at = bytes.windows(ROW).position(|window| window == last).unwrap();
+        let at = bytes.windows(ROW).position(|window| window == last).expect("works");
         match cut {
             true => bytes.truncate(at),
             false => bytes[at] ^= 1,
         }
-        fs::write(&pack, bytes).unwrap();
+        fs::write(&pack, bytes).expect("works");
         let cache = open(dir.path());
         let mut rows = set(&cache, "tokens");
-        let missing = rows.missing((0..20).map(key)).unwrap();
+        let missing = rows.missing((0..20).map(key)).expect("works");
         assert_eq!(missing, (10..20).map(key).collect::<Vec<_>>());
-        assert_eq!(rows.get(&key(3)).unwrap().as_deref(), Some(&*row(3, 1)));
+        assert_eq!(rows.get(&key(3)).expect("works").as_deref(), Some(&*row(3, 1)));
         insert(&mut rows, 10..20, 1);
-        assert_eq!(rows.get(&key(12)).unwrap().as_deref(), Some(&*row(12, 1)));
+        assert_eq!(rows.get(&key(12)).expect("works").as_deref(), Some(&*row(12, 1)));
         drop(rows);
         let again = set(&cache, "tokens");
-        assert!(again.missing((0..20).map(key)).unwrap().is_empty());
+        assert!(again.missing((0..20).map(key)).expect("works").is_empty());
     }
 }
 
@@ -116,23 +116,23 @@ fn chunks_are_listed_and_forgotten() {
     insert(&mut rows, 0..3, 1);
     insert(&mut rows, 3..5, 1);
     insert(&mut set(&cache, "b"), 0..1, 2);
-    let chunks = RowChunk::all(&cache).unwrap();
+    let chunks = RowChunk::all(&cache).expect("works");
     assert_eq!(chunks.len(), 3);
     assert!(chunks.iter().all(|chunk| chunk.seconds == 0.5 && chunk.row_bytes == ROW as u64));
     let (name, used) = rows.chunks_of([3, 4, 9].map(key));
     let used: Vec<&RowChunk> =
         chunks.iter().filter(|chunk| chunk.set == name && used.contains(&chunk.keys)).collect();
     let [chunk] = used.as_slice() else { panic!("{used:?}") };
-    assert_eq!(cache.size(&chunk.keys).unwrap().map(RowChunk::count), Some(2));
-    RowChunk::forget(&cache, &[**chunk]).unwrap();
-    let missing = set(&cache, "a").missing((0..5).map(key)).unwrap();
+    assert_eq!(cache.size(&chunk.keys).expect("works").map(RowChunk::count), Some(2));
+    RowChunk::forget(&cache, &[**chunk]).expect("works");
+    let missing = set(&cache, "a").missing((0..5).map(key)).expect("works");
     assert_eq!(missing, [3, 4].map(key));
-    RowChunk::name(&cache, &[**chunk]).unwrap();
-    assert!(set(&cache, "a").missing((0..5).map(key)).unwrap().is_empty());
+    RowChunk::name(&cache, &[**chunk]).expect("works");
+    assert!(set(&cache, "a").missing((0..5).map(key)).expect("works").is_empty());
 
-    let (place, value) = cache.entries("rows").next().unwrap().unwrap();
-    cache.set("rows", &place, &value[..72]).unwrap();
-    let old = RowChunk::all(&cache).unwrap();
+    let (place, value) = cache.entries("rows").next().expect("works").expect("works");
+    cache.set("rows", &place, &value[..72]).expect("works");
+    let old = RowChunk::all(&cache).expect("works");
     assert_eq!(old.iter().map(|chunk| chunk.seconds).sum::<f64>(), 1.0);
-    assert!(set(&cache, "a").missing((0..5).map(key)).unwrap().is_empty());
+    assert!(set(&cache, "a").missing((0..5).map(key)).expect("works").is_empty());
 }

@@ -505,22 +505,22 @@ mod tests {
             }
             for (set, first, count, seconds) in &chunks {
                 let keys: Vec<Digest> = (0..*count).map(|i| Digest::of(&[*first, i as u8])).collect();
-                let mut rows = RowSet::open(store.cache(), Digest::of(&[*set]), 16).unwrap();
-                rows.insert(&keys, &payload(*first, 16 * count - 1), f64::from(*seconds)).unwrap();
+                let mut rows = RowSet::open(store.cache(), Digest::of(&[*set]), 16).expect("the cache works");
+                rows.insert(&keys, &payload(*first, 16 * count - 1), f64::from(*seconds)).expect("the cache works");
                 if *set == 0 && let Some(key) = pin.keys.first() {
-                    store.note_rows(key, [rows.chunks_of(keys)]).unwrap();
+                    store.note_rows(key, [rows.chunks_of(keys)]).expect("the cache works");
                 }
             }
             for seed in unnamed {
-                store.cache().put(&payload(seed, 700)).unwrap();
+                store.cache().put(&payload(seed, 700)).expect("the cache works");
             }
-            store.pin("run", &pin).unwrap();
+            store.pin("run", &pin).expect("the cache works");
             let pinned_rows: BTreeSet<ChunkName> =
-                pin.keys.iter().flat_map(|key| store.rows_of(key).unwrap()).collect();
-            let dry = store.sweep(budget, &Spared::default()).unwrap();
-            let before = store.cache().usage().unwrap();
-            let freed = store.remove(&dry).unwrap();
-            let after = store.cache().payloads().unwrap();
+                pin.keys.iter().flat_map(|key| store.rows_of(key).expect("the cache works")).collect();
+            let dry = store.sweep(budget, &Spared::default()).expect("the cache works");
+            let before = store.cache().usage().expect("the cache works");
+            let freed = store.remove(&dry).expect("the cache works");
+            let after = store.cache().payloads().expect("the cache works");
             prop_assert_eq!(before.payloads - freed.payloads, after.len() as u64);
             let left: u64 = after.iter().map(|(_, len)| Cache::bytes_in_pack(*len)).sum();
             prop_assert_eq!(left, dry.left);
@@ -530,11 +530,11 @@ mod tests {
                 let trace = store.trace(key);
                 prop_assert!(trace.is_some() || !pin.keys.contains(key) && budget.is_some());
                 for output in trace.into_iter().flat_map(|trace| trace.outputs.into_values()) {
-                    prop_assert!(store.artifact(&output).unwrap().is_some());
+                    prop_assert!(store.artifact(&output).expect("the cache works").is_some());
                     named.insert(output);
                 }
             }
-            let chunks = RowChunk::all(store.cache()).unwrap();
+            let chunks = RowChunk::all(store.cache()).expect("the cache works");
             prop_assert!(pinned_rows.iter().all(|name| chunks.iter().any(|chunk| (chunk.set, chunk.keys) == *name)));
             for chunk in chunks {
                 prop_assert!(store.has(&chunk.keys) && store.has(&chunk.rows));
@@ -544,11 +544,11 @@ mod tests {
             if let Some(budget) = budget && left > budget {
                 let mut held: BTreeSet<Digest> =
                     pin.keys.iter().filter_map(|key| store.trace(key)).flat_map(|trace| trace.outputs.into_values()).collect();
-                let chunks = RowChunk::all(store.cache()).unwrap().into_iter();
+                let chunks = RowChunk::all(store.cache()).expect("the cache works").into_iter();
                 held.extend(chunks.filter(|chunk| pinned_rows.contains(&(chunk.set, chunk.keys))).flat_map(|chunk| [chunk.keys, chunk.rows]));
                 prop_assert!(after.iter().all(|(digest, _)| held.contains(digest)));
             }
-            let again = store.sweep(budget, &Spared::default()).unwrap();
+            let again = store.sweep(budget, &Spared::default()).expect("the cache works");
             prop_assert!(again.gone.is_empty() && again.garbage == 0, "{:?}", again);
         }
     }
