@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::{collections::BTreeMap, fs};
 
 use heddle_cache::{Cache, Digest, RowChunk, RowSet};
