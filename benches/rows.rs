@@ -44,7 +44,7 @@ fn bandwidth(dir: &std::path::Path) {
     let write_rows = seconds(|| {
         let mut rows = RowSet::open(&cache, set, ROW).expect("a cache");
         for (keys, chunk) in keys.chunks(CHUNK).zip(data.chunks(CHUNK * ROW)) {
-            rows.insert(keys, chunk).expect("space on the disk");
+            rows.insert(keys, chunk, 0.0).expect("space on the disk");
         }
     });
     drop(cache);
@@ -82,7 +82,7 @@ fn index(dir: &std::path::Path) {
     let numbers: Vec<u64> = (0..MILLION).collect();
     for chunk in numbers.chunks(4096) {
         let keys: Vec<Digest> = chunk.iter().copied().map(key).collect();
-        rows.insert(&keys, &vec![1; 64 * keys.len()]).expect("space on the disk");
+        rows.insert(&keys, &vec![1; 64 * keys.len()], 0.0).expect("space on the disk");
     }
     drop(rows);
     drop(cache);
