@@ -65,7 +65,7 @@ kind = "train"
 graph = {{ file = "{HERE}/graphs/internvl-g.toml", nodes = {{ vit = {{ cache = "${{params.kept}}" }} }} }}
 in = {{ records = "pairs", tokenizer = "bpe" }}
 weights = {{ vit = "base", pool = "base", qllama = "base/text", itc = "base" }}
-train = ["qllama.queries", "qllama.*.cross_attn", "pool2", "itm", "itc"]
+train = TRAIN
 loss = LOSS
 steps = {STEPS}
 batch = 64
@@ -89,8 +89,19 @@ def run(folder, node, *arguments):
     return next(found for found in record["nodes"] if found["name"] == node)
 
 
-def stage(name, width, depth, mlp, loss):
-    text = EXPERIMENT.replace("WIDTH", str(width)).replace("DEPTH", str(depth)).replace("MLP", str(mlp)).replace("LOSS", loss)
+def stage(name, width, depth, mlp, losses):
+    # A loss that is not asked for has nothing to learn from.
+    heads = ["itm"] if "itm" in losses else []
+    words = {
+        "WIDTH": str(width),
+        "DEPTH": str(depth),
+        "MLP": str(mlp),
+        "LOSS": "{ " + ", ".join(f"{loss} = 1.0" for loss in losses) + " }",
+        "TRAIN": json.dumps(["qllama.queries", "qllama.*.cross_attn", "pool2", "itc", *heads]),
+    }
+    text = EXPERIMENT
+    for word, value in words.items():
+        text = text.replace(word, value)
     with tempfile.TemporaryDirectory() as place:
         folder = pathlib.Path(place)
         (folder / "x.toml").write_text(text)
@@ -112,5 +123,5 @@ def stage(name, width, depth, mlp, loss):
         )
 
 
-stage("three-stages' sizes, ITC + ITM + ITG", 96, 4, 384, "{ itc = 1.0, itm = 1.0, itg = 1.0 }")
-stage("a larger tower (width 384, depth 12), ITC", 384, 12, 1536, "{ itc = 1.0 }")
+stage("three-stages' sizes, ITC + ITM + ITG", 96, 4, 384, ["itc", "itm", "itg"])
+stage("a larger tower (width 384, depth 12), ITC", 384, 12, 1536, ["itc"])
