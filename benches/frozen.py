@@ -114,7 +114,7 @@ def stage(name, width, depth, mlp, losses):
             flush=True,
         )
         full = run(folder, "embed")
-        laxer = run(folder, "embed", "-S", "nodes.pairs.expression=size(en) > 11")
+        laxer = run(folder, "embed", "-S", "nodes.pairs.expression=size(en) > 12 || size(en) == 3")
         (counts,) = laxer["rows"].values()
         print(
             f"{name}: features of {sum(counts.values())} records after the filter changed, {counts['new']} of them new: "
