@@ -24,7 +24,6 @@ use heddle_graph::{
     graph::{Class, Source},
 };
 use heddle_tensor::{Backend, HostTensor, Parameters, value::ValueKind};
-
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
