@@ -36,7 +36,7 @@ pub use files::{FileField, FilesField, InputFile};
 pub use from_value::{FromValue, Number, Wrong};
 pub(crate) use inputs::INPUT_TYPES;
 pub use inputs::{Dialogue, InputDecl, OutputDecl, TextOf};
-pub use keep::Keep;
+pub use keep::{Keep, Stored};
 pub use load::{document_fields, load, load_model, load_model_partial, load_partial, read_toml};
 pub use model::{GraphId, ModelFile};
 pub use node::ConfigNode;

@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 
 use super::{
-    keep::Keep,
+    keep::{Keep, Stored},
     model::GraphId,
     value::{Table, Value},
 };
@@ -27,6 +27,8 @@ pub struct ConfigNode {
     pub share: Option<String>,
     /// Whether values of this node of a model graph are kept, if it says so.
     pub keep: Option<Keep>,
+    /// How exactly they are kept, if it says so.
+    pub stored: Option<Stored>,
     /// Where its name is written.
     pub span: Span,
 }
@@ -86,6 +88,7 @@ fn read_node(name: &str, span: Span, value: &Value, problems: &mut Problems) -> 
         graph: None,
         share: None,
         keep: None,
+        stored: None,
         span,
     })
 }

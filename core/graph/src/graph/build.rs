@@ -74,6 +74,7 @@ pub fn build<N: NodeSpec + ?Sized, C: ?Sized>(
                 graph: config.graph,
                 share: config.share.clone(),
                 keep: config.keep.unwrap_or_default(),
+                stored: config.stored.unwrap_or_default(),
                 edges,
                 outputs,
                 span: config.span,
@@ -126,7 +127,9 @@ fn read<'a, N: NodeSpec + ?Sized, C: ?Sized>(
     let keys = ports.iter().filter(|port| port.place == Place::Key).map(|port| port.name);
     let share = config.share.as_ref().map(|_| "share");
     let cache = config.keep.map(|_| "cache");
-    let known: Vec<&str> = ["kind", "in"].into_iter().chain(share).chain(cache).chain(keys).collect();
+    let store = config.stored.map(|_| "store");
+    let common = ["kind", "in"].into_iter().chain(share).chain(cache).chain(store);
+    let known: Vec<&str> = common.chain(keys).collect();
     let reading = reader.finish(&known);
     let kind = kind.spec();
     let mut problems = env.problems.borrow_mut();

@@ -14,7 +14,7 @@ use super::{
     port::PortType,
 };
 use crate::{
-    config::{Dialogue, GraphId, InputDecl, InputFile, Keep, TextOf},
+    config::{Dialogue, GraphId, InputDecl, InputFile, Keep, Stored, TextOf},
     source::Span,
 };
 
@@ -86,6 +86,8 @@ pub struct Node<N: ?Sized> {
     pub share: Option<String>,
     /// Whether its values are kept where it is a frozen node of a model graph.
     pub keep: Keep,
+    /// How exactly.
+    pub stored: Stored,
     /// The connections, by port in the order of [`super::NodeSpec::inputs`]; unconnected ports are not there.
     pub edges: IndexMap<&'static str, Vec<Edge>>,
     /// What it gives, the default port first.
@@ -214,6 +216,9 @@ impl<N: ?Sized> Graph<N> {
         });
         if let Some(owner) = &node.share {
             canonical["share"] = owner.as_str().into();
+        }
+        if node.stored != Stored::F32 {
+            canonical["store"] = node.stored.word().into();
         }
         canonical
     }

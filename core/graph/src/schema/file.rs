@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     config::{
-        CacheSettings, EXPERIMENT_KEYS, INPUT_TYPES, Keep, MODEL_KEYS, RunSettings, SCHEMA, document_fields,
+        CacheSettings, EXPERIMENT_KEYS, INPUT_TYPES, Keep, MODEL_KEYS, RunSettings, SCHEMA, Stored,
+        document_fields,
     },
     graph::{InPort, Kind, NodeSpec, Place},
 };
@@ -25,13 +26,20 @@ pub fn experiment<N: NodeSpec + ?Sized, C: ?Sized>(kinds: &[&dyn Kind<N, C>], co
 
 /// The schema of a model graph with these kinds of nodes.
 pub fn model_graph<N: NodeSpec + ?Sized, C: ?Sized>(kinds: &[&dyn Kind<N, C>], context: &C) -> Json {
-    let words: Vec<&str> = Keep::WORDS.iter().map(|(word, _)| *word).collect();
+    let choice = |words: Vec<&str>, description: &str| {
+        let mut choice = param_or(json!({ "enum": words }));
+        choice["description"] = description.into();
+        choice
+    };
     let mut common = Map::new();
     let share = "another node, of which this is another call with the same parameters";
     common.insert("share".to_owned(), json!({ "description": share, "type": "string" }));
-    let mut cache = param_or(json!({ "enum": words }));
-    cache["description"] = "whether its values are kept, one for each record, where it is frozen".into();
-    common.insert("cache".to_owned(), cache);
+    let cache = Keep::WORDS.iter().map(|(word, _)| *word).collect();
+    let help = "whether its values are kept, one for each record, where it is frozen";
+    common.insert("cache".to_owned(), choice(cache, help));
+    let store = Stored::WORDS.iter().map(|(word, _)| *word).collect();
+    let help = "how many bits of its values are kept: it keeps them wherever it is frozen, and rounds them";
+    common.insert("store".to_owned(), choice(store, help));
     file("heddle model graph", &MODEL_KEYS, &docs(kinds, context), &common)
 }
 

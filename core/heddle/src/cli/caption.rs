@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     device::on_backend,
-    nodes::{Records, read_tokenizer},
+    nodes::{Records, SeenBatch, read_tokenizer},
     project,
 };
 
@@ -40,7 +40,7 @@ pub fn run(options: &CaptionOptions, common: &Common) -> Result<Exit, Failure> {
         let opened = ready.compute.open(captioner.need(options.images.len()));
         on_backend!(opened.map_err(crate::exec::NodeError::from)?, |backend| {
             let loaded = captioner.load(&weights, backend)?;
-            captioner.write(&loaded, &tokenizer, &images, seed)
+            captioner.write(&loaded, &tokenizer, SeenBatch::images(&loaded, &images)?, seed)
         })
     })?;
     for (image, caption) in options.images.iter().zip(captions) {

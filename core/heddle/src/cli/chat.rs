@@ -15,7 +15,7 @@ use super::{
 use crate::{
     device::on_backend,
     exec::NodeError,
-    nodes::{Captioner, Loaded, Records, Tokenizers},
+    nodes::{Captioner, Loaded, Records, SeenBatch, Tokenizers},
     project,
 };
 
@@ -107,7 +107,7 @@ impl<B: Backend> Chat<'_, B> {
         let said = self.chatter.go_on(
             &self.loaded,
             &self.tokenizers.dialogue,
-            &self.image,
+            SeenBatch::images(&self.loaded, &self.image)?,
             texts,
             seed,
             &mut say,

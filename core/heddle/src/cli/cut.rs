@@ -33,7 +33,7 @@ pub fn summary(model: &ModelGraph, cut: &Cut) -> Summary {
     let graph = model.graph();
     let name = |id: &NodeId| graph.node(*id).name.clone();
     let frozen = |(id, state): (&NodeId, &State)| (*state == State::Frozen).then(|| name(id));
-    let size = |source: &Source| 4 * model.row_shape(source).unwrap_or_default().iter().product::<usize>();
+    let size = |source: &Source| model.row_bytes(source).unwrap_or_default();
     let reason = |(id, state): (&NodeId, &State)| match state {
         // Followers say nothing new, and texts are never kept.
         State::Moving(why @ (Moving::Reads(..) | Moving::Draws | Moving::Learns(_)))

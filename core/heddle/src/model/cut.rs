@@ -14,7 +14,7 @@ use std::{
 };
 
 use heddle_graph::{
-    config::Keep,
+    config::{Keep, Stored},
     graph::{Class, Dim, NodeId, Source},
 };
 use heddle_tensor::{PerRecord, Resume};
@@ -133,18 +133,25 @@ impl ModelGraph {
 
     /// Whether reading a source takes less time than computing it from the graph's inputs.
     fn is_worth_keeping(&self, source: &Source, id: NodeId) -> bool {
-        let Some(bytes) = self.row_shape(source).map(|shape| 4 * shape.iter().product::<usize>()) else {
-            return false;
-        };
-        match self.graph.node(id).keep {
+        let Some(bytes) = self.row_bytes(source) else { return false };
+        let node = self.graph.node(id);
+        match node.keep {
             Keep::Never => return false,
             Keep::Always => return true,
+            // Rounded values must not depend on what this machine takes for cheap.
+            Keep::Auto if node.stored != Stored::F32 => return true,
             // A module that begins at one of its outputs must find all frozen ones that somebody reads.
             Keep::Auto if self.resume(source).is_some() => return true,
             Keep::Auto => {}
         }
         let macs: Option<u64> = self.graph.upstream(&[id]).into_iter().map(|id| node_macs(self, id)).sum();
         macs.is_none_or(|macs| macs as f64 / MACS_PER_SECOND > bytes as f64 / READ_BYTES_PER_SECOND)
+    }
+
+    /// Bytes that the cache takes for one record's value, if it is a tensor of a known size.
+    pub fn row_bytes(&self, source: &Source) -> Option<usize> {
+        let Source::Node { id, .. } = source else { return None };
+        Some(self.graph.node(*id).stored.bytes() * self.row_shape(source)?.iter().product::<usize>())
     }
 
     /// The shape of one record's value, if it is a tensor of a known one.

@@ -16,6 +16,14 @@ impl ModelGraph {
         }
     }
 
+    /// What a node reads, and at which ports.
+    pub fn reads(&self, node: NodeId) -> Vec<(String, Source)> {
+        let edges = self.graph.node(node).edges.iter();
+        edges
+            .flat_map(|(port, edges)| edges.iter().map(move |edge| (edge.port(port), edge.from.clone())))
+            .collect()
+    }
+
     /// The graph's input that a node reads as its text.
     pub fn text_input(&self, node: NodeId) -> Option<&str> {
         let edge = self.graph.node(node).edges.get("text")?.first()?;
@@ -26,8 +34,8 @@ impl ModelGraph {
     }
 }
 
-/// Computes what `node` reads from the graph's inputs, lets it read its prompts, and gives the scores of the next token of
-/// each.
+/// Computes what `node` reads from the graph's inputs and from known values of sources, lets it read its prompts, and gives the
+/// scores of the next token of each.
 ///
 /// # Errors
 /// What a node returns.
@@ -36,16 +44,13 @@ pub fn start<'a, B: Backend>(
     parameters: &'a Parameters<B>,
     node: NodeId,
     inputs: &BTreeMap<String, Value<B>>,
+    given: &[(Source, Value<B>)],
 ) -> Result<(Decoding<'a, B>, Vec<Vec<f32>>), RunError> {
     let of = model.graph.node(node);
-    let edges: Vec<(String, Source)> = of
-        .edges
-        .iter()
-        .flat_map(|(port, edges)| edges.iter().map(move |edge| (edge.port(port), edge.from.clone())))
-        .collect();
+    let edges = model.reads(node);
     let wanted: Vec<Source> = edges.iter().map(|(_, from)| from.clone()).collect();
     let pass = Pass { model, parameters, mode: Mode::Eval, seed: 0, tape: Tape::off() };
-    let values = pass.run(inputs, &wanted)?;
+    let values = pass.run_from(inputs, given, &wanted)?;
     let read = edges.into_iter().map(|(port, _)| port).zip(values).collect();
     let owner = &model.graph.node(model.graph.owner(node)).name;
     let failed = |error: TensorError| RunError::Node { node: of.name.clone(), error };

@@ -11,7 +11,7 @@ use heddle_graph::{
 use heddle_tensor::Precision;
 
 use super::{
-    Node,
+    Node, SeeFrozen,
     data::Records,
     precision,
     towers::{Tower, check_images, check_output, features_bytes, needed, no_graph},
@@ -65,6 +65,12 @@ impl Kind<dyn Node, Models> for Features {
     }
 }
 
+impl Export {
+    fn need_of(&self) -> Need {
+        Need { precision: self.precision, learns: false, batch: self.batch }
+    }
+}
+
 impl NodeSpec for Export {
     fn inputs(&self) -> Vec<InPort> {
         let port =
@@ -97,7 +103,7 @@ impl Node for Export {
     }
 
     fn need(&self) -> Option<Need> {
-        Some(Need { precision: self.precision, learns: false, batch: self.batch })
+        Some(self.need_of())
     }
 
     fn cut(&self) -> Option<Cut> {
@@ -112,14 +118,21 @@ impl Node for Export {
         precision::bytes(self.precision) * graph.count_parameters(&nodes)
     }
 
+    fn frozen(&self, cx: &RunContext<'_>, see: &mut SeeFrozen<'_>) -> Result<(), NodeError> {
+        let graph = self.graph.clone().ok_or_else(no_graph)?;
+        let need = self.need_of();
+        on_backend!(cx.compute.open(need)?, |backend| {
+            Tower::load(graph, &self.output, cx.input("weights")?, backend)?.see_frozen(cx, need, see)
+        })
+    }
+
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
         let graph = self.graph.clone().ok_or_else(no_graph)?;
         let records = Records::read(cx.input("records")?)?;
-        let shards = cx.library.shards(&records.manifest)?;
-        let need = Need { precision: self.precision, learns: false, batch: self.batch };
+        let need = self.need_of();
         let (rows, skipped) = on_backend!(cx.compute.open(need)?, |backend| {
             let tower = Tower::load(graph, &self.output, cx.input("weights")?, backend)?;
-            tower.images(cx, &records, &shards, need)?
+            tower.images(cx, &records, need)?
         });
         let belongs = cx.input("records")?.digest.to_string();
         Ok(output("features", features_bytes(rows, &skipped, belongs)))

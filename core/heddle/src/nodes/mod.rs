@@ -26,7 +26,7 @@ use heddle_tensor::DynModule;
 
 pub use data::Records;
 pub use eval::Measurement;
-pub use towers::{Captioner, Loaded, Tokenizers, read_tokenizer};
+pub use towers::{Captioner, Frozen, Loaded, Look, SeenBatch, Tokenizers, read_tokenizer};
 
 use crate::{
     device::Need,
@@ -91,9 +91,21 @@ pub trait Node: NodeSpec + Send + Sync {
         None
     }
 
+    /// Shows what it computes once for each record, if there is such a part: the rows that it needs, and how they are computed.
+    /// Its inputs are there, and nothing runs or is written.
+    ///
+    /// # Errors
+    /// What `see` returns; whatever keeps the part from being opened.
+    fn frozen(&self, _cx: &RunContext<'_>, _see: &mut SeeFrozen<'_>) -> Result<(), NodeError> {
+        Ok(())
+    }
+
     /// Runs it: bytes per output port.
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError>;
 }
+
+/// Whoever looks at the frozen part of a node.
+pub type SeeFrozen<'a> = dyn FnMut(&dyn Frozen) -> Result<(), NodeError> + 'a;
 
 /// A node of a model graph.
 pub trait ModelNode: NodeSpec + Send + Sync {

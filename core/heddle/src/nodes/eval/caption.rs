@@ -18,12 +18,12 @@ use super::{
 use crate::{
     device::{Need, on_backend},
     exec::{NodeError, Outputs, RunContext, Weight},
-    model::{ModelGraph, Models},
+    model::{Cut, ModelGraph, Models},
     nodes::{
-        Node,
+        Node, SeeFrozen,
         data::{Records, column_texts, read_templates},
         towers::{
-            Captioner, Loaded, check_images, check_vocabulary, decode_images, model_ports, read_captioner,
+            Captioner, Loaded, Seen, check_images, check_vocabulary, model_ports, read_captioner,
             read_languages, read_tokenizer,
         },
     },
@@ -113,6 +113,14 @@ impl Node for Eval {
         Some(&self.captioner)
     }
 
+    fn cut(&self) -> Option<Cut> {
+        self.captioner.cut()
+    }
+
+    fn frozen(&self, cx: &RunContext<'_>, see: &mut SeeFrozen<'_>) -> Result<(), NodeError> {
+        self.captioner.see_frozen(cx, self.batch, see)
+    }
+
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
         let records = Records::read(cx.input("records")?)?;
         let all = records.collect()?;
@@ -144,15 +152,17 @@ impl Eval {
         records: &Records,
         all: &[Record],
     ) -> Result<Vec<Option<String>>, NodeError> {
-        let shards = cx.library.shards(&records.manifest)?;
+        let need = self.captioner.need(self.batch);
+        let seen = Seen::open(cx, loaded, records, &self.captioner.reads()?, need)?;
         let mut captions = Vec::new();
         for chunk in all.chunks(self.batch) {
             cx.check_cancelled()?;
             let done = captions.len();
             cx.progress.set(done as u64, all.len() as u64, "");
-            let (images, broken) = decode_images(chunk, &shards, &records.settings.image);
+            let mut images = seen.batch(loaded.backend(), chunk)?;
+            let broken = std::mem::take(&mut images.broken);
             let seed = cx.seed.wrapping_add(done as u64);
-            captions.extend(self.captioner.write(loaded, tokenizer, &images, seed)?.into_iter().map(Some));
+            captions.extend(self.captioner.write(loaded, tokenizer, images, seed)?.into_iter().map(Some));
             for (place, reason) in broken {
                 cx.progress.note(format!("skipped: {reason}"));
                 captions[done + place] = None;

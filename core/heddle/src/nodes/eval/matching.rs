@@ -1,13 +1,13 @@
 //! `eval.matching`: does a model tell pairs that belong together from others?
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use heddle_data::{Record, rng, text::Tokenizer};
 use heddle_graph::{
     config::{Reader, TextOf},
     graph::{Class, InPort, Inputs, Kind, KindSpec, Mismatch, NodeId, NodeSpec, OutPort, PortType, Source},
 };
-use heddle_tensor::{Backend, Precision, Tape, Value, value::ValueKind};
+use heddle_tensor::{Backend, Precision, Value};
 use rand::Rng;
 
 use super::{
@@ -17,14 +17,14 @@ use super::{
 use crate::{
     device::{Need, on_backend},
     exec::{NodeError, Outputs, RunContext, Weight, output},
-    model::{ModelGraph, Models},
+    model::{Cut, ModelGraph, Models},
     nodes::{
-        Node,
+        Node, SeeFrozen,
         data::{Records, column_text},
         precision,
         towers::{
-            Loaded, check_images, check_vocabulary, decode_images, encode_options, model_ports, no_graph,
-            read_tokenizer, tokens,
+            Loaded, Seen, SeenBatch, check_images, check_vocabulary, encode_options, model_ports, no_graph,
+            read_tokenizer, see_frozen, seen_cut, tokens,
         },
     },
 };
@@ -125,13 +125,27 @@ impl Node for Eval {
     }
 
     fn need(&self) -> Option<Need> {
-        Some(Need { precision: self.precision, learns: false, batch: self.batch })
+        Some(self.need_of())
     }
 
     fn memory_bytes(&self) -> u64 {
         let Some(graph) = &self.graph else { return 0 };
         let nodes = self.nodes(graph);
         precision::bytes(self.precision) * graph.count_parameters(&graph.graph().upstream(&nodes))
+    }
+
+    fn cut(&self) -> Option<Cut> {
+        let graph = self.graph.as_ref()?;
+        Some(seen_cut(graph, &self.wanted(graph)))
+    }
+
+    fn frozen(&self, cx: &RunContext<'_>, see: &mut SeeFrozen<'_>) -> Result<(), NodeError> {
+        let graph = self.graph.clone().ok_or_else(no_graph)?;
+        let (wanted, need) = (self.wanted(&graph), self.need_of());
+        on_backend!(cx.compute.open(need)?, |backend| {
+            let loaded = Loaded::load(graph.clone(), &self.nodes(&graph), cx.input("weights")?, backend)?;
+            see_frozen(cx, &loaded, &wanted, need, see)
+        })
     }
 
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
@@ -167,6 +181,16 @@ impl Eval {
         [&self.logits, &self.targets].into_iter().filter_map(node).collect()
     }
 
+    /// Both outputs.
+    fn wanted(&self, graph: &ModelGraph) -> Vec<Source> {
+        let outputs = [&self.logits, &self.targets].into_iter();
+        outputs.filter_map(|name| Some(graph.output(name)?.0)).collect()
+    }
+
+    fn need_of(&self) -> Need {
+        Need { precision: self.precision, learns: false, batch: self.batch }
+    }
+
     fn measure<B: Backend>(
         &self,
         cx: &RunContext<'_>,
@@ -175,6 +199,7 @@ impl Eval {
         all: &[Record],
         tokenizer: &Tokenizer,
     ) -> Result<Vec<Measurement>, NodeError> {
+        let seen = Seen::open(cx, loaded, records, &self.wanted(&loaded.model), self.need_of())?;
         let mut measurements = Vec::new();
         for (split, members) in by_split(all, |_, _| true) {
             let members: Vec<&Record> = members.into_iter().map(|(_, record)| record).collect();
@@ -188,7 +213,7 @@ impl Eval {
                     let own = chunk.iter().map(|place| texts[*place].clone()).collect();
                     let other = chunk.iter().map(|place| texts[others[*place]].clone()).collect();
                     let chunk: Vec<Record> = chunk.iter().map(|place| members[*place].clone()).collect();
-                    self.ask(cx, loaded, records, (&chunk, own, other), tokenizer, &mut tally)?;
+                    self.ask(loaded, &seen, (&chunk, own, other), tokenizer, &mut tally)?;
                 }
             }
             let base = Measurement::of("matching", "", &split, &self.language, 2);
@@ -229,24 +254,17 @@ impl Eval {
     /// Asks for one batch.
     fn ask<B: Backend>(
         &self,
-        cx: &RunContext<'_>,
         loaded: &Loaded<B>,
-        records: &Records,
+        seen: &Seen<'_>,
         (chunk, own, other): (&[Record], Vec<String>, Vec<String>),
         tokenizer: &Tokenizer,
         tally: &mut Tally,
     ) -> Result<(), NodeError> {
-        let shards = cx.library.shards(&records.manifest)?;
-        let (pixels, broken) = decode_images(chunk, &shards, &records.settings.image);
+        let SeenBatch { mut inputs, given, broken, .. } = seen.batch(loaded.backend(), chunk)?;
         if let Some((_, reason)) = broken.first() {
             return Err(NodeError::Other(format!(
                 "an image does not decode: {reason}; drop it with `data.decode`"
             )));
-        }
-        let mut inputs: BTreeMap<String, Value<B>> = BTreeMap::new();
-        for name in loaded.inputs(Class::Image) {
-            let pixels = Value::from_host(loaded.backend(), ValueKind::Image, pixels.clone(), &Tape::off())?;
-            inputs.insert(name, pixels);
         }
         for name in loaded.inputs(Class::Text) {
             let of_other = loaded.model.graph().inputs[&name].of == TextOf::Other;
@@ -254,11 +272,7 @@ impl Eval {
             let text = tokens(tokenizer, if of_other { &other } else { &own }, &options)?;
             inputs.insert(name, Value::Text(text));
         }
-        let wanted: Vec<Source> = [&self.logits, &self.targets]
-            .into_iter()
-            .filter_map(|name| Some(loaded.model.output(name)?.0))
-            .collect();
-        let values = loaded.run(&inputs, &wanted)?;
+        let values = loaded.run_from(&inputs, &given, &self.wanted(&loaded.model))?;
         let [logits, targets] = values.as_slice() else { return Err(no_graph()) };
         let Value::Targets(targets) = targets else { return Err(no_graph()) };
         for (scores, target) in logits.to_host()?.data.chunks(2).zip(targets) {

@@ -16,12 +16,12 @@ use crate::{
     device::Need,
     device::on_backend,
     exec::{NodeError, Outputs, RunContext, Weight},
-    model::{ModelGraph, Models},
+    model::{Cut, ModelGraph, Models},
     nodes::{
-        Node,
+        Node, SeeFrozen,
         data::{Records, column_text},
         towers::{
-            Captioner, Loaded, Tokenizers, check_dialogues, check_images, check_vocabulary, decode_images,
+            Captioner, Loaded, Seen, Tokenizers, check_dialogues, check_images, check_vocabulary,
             model_ports, questions_port, read_captioner,
         },
     },
@@ -123,6 +123,14 @@ impl Node for Eval {
         Some(&self.captioner)
     }
 
+    fn cut(&self) -> Option<Cut> {
+        self.captioner.cut()
+    }
+
+    fn frozen(&self, cx: &RunContext<'_>, see: &mut SeeFrozen<'_>) -> Result<(), NodeError> {
+        self.captioner.see_frozen(cx, self.batch, see)
+    }
+
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {
         let records = Records::read(cx.input("records")?)?;
         let all = records.collect()?;
@@ -186,21 +194,22 @@ impl Eval {
         (records, all): (&Records, &[Record]),
         questions: &[Asked],
     ) -> Result<Vec<String>, NodeError> {
-        let shards = cx.library.shards(&records.manifest)?;
+        let need = self.captioner.need(self.batch);
+        let seen = Seen::open(cx, loaded, records, &self.captioner.reads()?, need)?;
         let mut answers = Vec::new();
         for chunk in questions.chunks(self.batch) {
             cx.check_cancelled()?;
             let done = answers.len();
             cx.progress.set(done as u64, questions.len() as u64, "");
             let asked: Vec<Record> = chunk.iter().map(|asked| all[asked.record].clone()).collect();
-            let (images, broken) = decode_images(&asked, &shards, &records.settings.image);
-            if let Some((_, reason)) = broken.first() {
+            let images = seen.batch(loaded.backend(), &asked)?;
+            if let Some((_, reason)) = images.broken.first() {
                 let message = format!("an image does not decode: {reason}; drop it with `data.decode`");
                 return Err(NodeError::Other(message));
             }
             let texts: Vec<&str> = chunk.iter().map(|asked| asked.question.as_str()).collect();
             let seed = cx.seed.wrapping_add(done as u64);
-            answers.extend(self.captioner.answer(loaded, tokenizers, &images, &texts, seed)?);
+            answers.extend(self.captioner.answer(loaded, tokenizers, images, &texts, seed)?);
         }
         Ok(answers)
     }

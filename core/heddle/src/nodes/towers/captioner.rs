@@ -5,20 +5,22 @@ use std::{collections::BTreeMap, sync::Arc};
 use heddle_data::text::{Tokenizer, Until};
 use heddle_graph::{
     config::Reader,
-    graph::{Arity, Class, InPort, NodeId, Place},
+    graph::{Arity, Class, InPort, NodeId, Place, Source},
 };
 use heddle_tensor::{
-    Backend, HostTensor, Precision, Tape, Tokens, Value,
+    Backend, Precision, Tokens, Value,
     generate::{Watch, generate},
-    value::ValueKind,
 };
 
-use super::{Dialogues, Loaded, Tokenizers, Writing, no_graph, prompt_tokens, read_writing};
+use super::{
+    Dialogues, Loaded, SeenBatch, Tokenizers, Writing, no_graph, prompt_tokens, read_writing, see_frozen,
+    seen_cut,
+};
 use crate::{
-    device::Need,
-    exec::{Artifact, NodeError},
-    model::{ModelGraph, Models, start},
-    nodes::precision,
+    device::{Need, on_backend},
+    exec::{Artifact, NodeError, RunContext},
+    model::{Cut, ModelGraph, Models, start},
+    nodes::{SeeFrozen, precision},
 };
 
 /// What writes captions, as a node sets it.
@@ -87,33 +89,58 @@ impl Captioner {
         Ok((graph, node))
     }
 
+    /// What the decoder reads: everything before it is computed once a text.
+    pub fn reads(&self) -> Result<Vec<Source>, NodeError> {
+        let (graph, node) = self.writer()?;
+        Ok(graph.reads(node).into_iter().map(|(_, source)| source).collect())
+    }
+
+    /// Where its graph is cut.
+    pub fn cut(&self) -> Option<Cut> {
+        Some(seen_cut(self.graph.as_ref()?, &self.reads().ok()?))
+    }
+
+    /// Shows what it computes once for each record.
+    pub fn see_frozen(
+        &self,
+        cx: &RunContext<'_>,
+        batch: usize,
+        see: &mut SeeFrozen<'_>,
+    ) -> Result<(), NodeError> {
+        let need = self.need(batch);
+        on_backend!(cx.compute.open(need)?, |backend| {
+            let loaded = self.load(cx.input("weights")?, backend)?;
+            see_frozen(cx, &loaded, &self.reads()?, need, see)
+        })
+    }
+
     /// Loads the weights.
     pub fn load<B: Backend>(&self, weights: &Artifact, backend: B) -> Result<Loaded<B>, NodeError> {
         let (graph, node) = self.writer()?;
         Loaded::load(graph, &[node], weights, backend)
     }
 
-    /// A caption for each of a batch of images `[B,3,H,W]`. `seed` counts if tokens are drawn.
+    /// A caption for each of a batch of images. `seed` counts if tokens are drawn.
     pub fn write<B: Backend>(
         &self,
         loaded: &Loaded<B>,
         tokenizer: &Tokenizer,
-        images: &HostTensor,
+        images: SeenBatch<B>,
         seed: u64,
     ) -> Result<Vec<String>, NodeError> {
         let (graph, node) = self.writer()?;
         let text = graph.text_input(node).ok_or_else(no_graph)?;
-        let prompts = vec![String::new(); images.shape[0]];
+        let prompts = vec![String::new(); images.count];
         let prompt = prompt_tokens(&graph, text, tokenizer, &prompts)?;
         self.go_on(loaded, tokenizer, images, vec![(text.to_owned(), prompt)], seed, &mut |_, _| ())
     }
 
-    /// An answer for each of a batch of images `[B,3,H,W]` and questions, each in a dialogue of its own.
+    /// An answer for each of a batch of images and questions, each in a dialogue of its own.
     pub fn answer<B: Backend>(
         &self,
         loaded: &Loaded<B>,
         tokenizers: &Tokenizers,
-        images: &HostTensor,
+        images: SeenBatch<B>,
         questions: &[&str],
         seed: u64,
     ) -> Result<Vec<String>, NodeError> {
@@ -137,7 +164,7 @@ impl Captioner {
         &self,
         loaded: &Loaded<B>,
         tokenizer: &Tokenizer,
-        images: &HostTensor,
+        images: SeenBatch<B>,
         texts: Vec<(String, Tokens)>,
         seed: u64,
         tell: &mut dyn FnMut(usize, &str),
@@ -145,11 +172,8 @@ impl Captioner {
         let (_, node) = self.writer()?;
         let mut inputs: BTreeMap<String, Value<B>> =
             texts.into_iter().map(|(name, tokens)| (name, Value::Text(tokens))).collect();
-        for name in loaded.inputs(Class::Image) {
-            let value = Value::from_host(loaded.backend(), ValueKind::Image, images.clone(), &Tape::off())?;
-            inputs.insert(name, value);
-        }
-        let (mut decoding, first) = start(&loaded.model, &loaded.parameters, node, &inputs)
+        inputs.extend(images.inputs);
+        let (mut decoding, first) = start(&loaded.model, &loaded.parameters, node, &inputs, &images.given)
             .map_err(|error| NodeError::Other(error.to_string()))?;
         let (search, limits) = (self.writing.search(seed), self.writing.limits(tokenizer));
         let until = || (Until::new(tokenizer, self.writing.stop()), String::new());

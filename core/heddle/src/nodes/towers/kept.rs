@@ -20,12 +20,14 @@ use heddle_data::{
     rng,
 };
 use heddle_graph::{
+    config::Stored,
     digest::{Digest, DigestWriter},
     graph::{Class, Source},
 };
 use heddle_tensor::{Backend, HostTensor, Parameters, value::ValueKind};
 use rand_chacha::ChaCha8Rng;
 
+use super::stored;
 use crate::{
     device::Need,
     exec::{NodeError, RunContext},
@@ -90,8 +92,16 @@ struct KeptSource {
     kind: ValueKind,
     /// Of one record.
     shape: Vec<usize>,
+    stored: Stored,
     rows: RowSet,
     waiting: Vec<u8>,
+}
+
+impl KeptSource {
+    /// Values of a row.
+    fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
 }
 
 impl Kept {
@@ -132,10 +142,18 @@ impl Kept {
                 _ => ValueKind::Vector,
             };
             let identity = model.identity(source, &contents).ok_or_else(unknown)?;
-            let set = DigestWriter::new("heddle rows 1").digest(&identity).str(&numerics).finish();
-            let bytes = 4 * shape.iter().product::<usize>();
-            let rows = RowSet::open(cx.store.cache(), set, bytes)?;
-            Ok(KeptSource { source: source.clone(), kind, shape, rows, waiting: Vec::new() })
+            let stored = match source {
+                Source::Node { id, .. } => model.graph().node(*id).stored,
+                Source::Input(_) => Stored::F32,
+            };
+            let mut set = DigestWriter::new("heddle rows 1");
+            set.digest(&identity).str(&numerics);
+            if stored != Stored::F32 {
+                set.str(stored.word());
+            }
+            let bytes = stored.bytes() * shape.iter().product::<usize>();
+            let rows = RowSet::open(cx.store.cache(), set.finish(), bytes)?;
+            Ok(KeptSource { source: source.clone(), kind, shape, stored, rows, waiting: Vec::new() })
         };
         let sources = sources.iter().map(open).collect::<Result<_, NodeError>>()?;
         Ok(Self { sources, waiting: Vec::new(), since: Instant::now() })
@@ -179,9 +197,8 @@ impl Kept {
     /// If the cache does not write.
     pub fn add(&mut self, keys: &[Option<Digest>], values: &[HostTensor]) -> Result<(), NodeError> {
         for (kept, values) in self.sources.iter_mut().zip(values) {
-            let row = kept.shape.iter().product::<usize>();
-            let rows = values.data.chunks_exact(row.max(1)).zip(keys).filter(|(_, key)| key.is_some());
-            rows.for_each(|(row, _)| kept.waiting.extend_from_slice(bytemuck::cast_slice(row)));
+            let rows = values.data.chunks_exact(kept.len().max(1)).zip(keys).filter(|(_, key)| key.is_some());
+            rows.for_each(|(row, _)| stored::write(row, kept.stored, &mut kept.waiting));
         }
         self.waiting.extend(keys.iter().flatten());
         let bytes: usize = self.sources.iter().map(|kept| kept.waiting.len()).sum();
@@ -205,24 +222,53 @@ impl Kept {
         Ok(())
     }
 
-    /// The values of a batch, one for each source.
+    /// The values of a batch, one for each source; zeros where there is no key.
     ///
     /// # Errors
     /// If a row is not there: it was checked before, so the cache was damaged meanwhile.
-    pub fn batch(&self, keys: &[Digest]) -> Result<Vec<KeptValue>, NodeError> {
+    pub fn batch(&self, keys: &[Option<Digest>]) -> Result<Vec<KeptValue>, NodeError> {
         let lost = || NodeError::Other("a kept row was damaged while it was in use; run again".to_owned());
         let of = |kept: &KeptSource| {
-            let row = kept.shape.iter().product::<usize>();
-            let mut data: Vec<f32> = Vec::with_capacity(row * keys.len());
+            let mut data: Vec<f32> = Vec::with_capacity(kept.len() * keys.len());
             for key in keys {
-                let bytes = kept.rows.get(key)?.ok_or_else(lost)?;
-                let values = bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value));
-                data.extend(values);
+                match key {
+                    Some(key) => {
+                        let bytes = kept.rows.get(key)?.ok_or_else(lost)?;
+                        stored::read(&bytes, kept.stored, &mut data);
+                    }
+                    None => data.resize(data.len() + kept.len(), 0.0),
+                }
             }
             let shape = [&[keys.len()], &*kept.shape].concat();
             Ok(KeptValue { source: kept.source.clone(), kind: kept.kind, values: HostTensor { shape, data } })
         };
         self.sources.iter().map(of).collect()
+    }
+
+    /// The sources whose row of a key is not what was computed: `values` of a batch, in which the record has a place.
+    ///
+    /// # Errors
+    /// If the cache does not read.
+    pub fn differing(
+        &self,
+        key: &Digest,
+        place: usize,
+        values: &[HostTensor],
+    ) -> Result<Vec<&Source>, NodeError> {
+        let mut differing = Vec::new();
+        for (kept, values) in self.sources.iter().zip(values) {
+            let Some(row) = kept.rows.get(key)? else { continue };
+            let mut bytes = Vec::with_capacity(row.len());
+            stored::write(
+                &values.data[place * kept.len()..(place + 1) * kept.len()],
+                kept.stored,
+                &mut bytes,
+            );
+            if *bytes != *row {
+                differing.push(&kept.source);
+            }
+        }
+        Ok(differing)
     }
 
     /// The sources.

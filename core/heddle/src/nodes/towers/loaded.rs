@@ -64,8 +64,18 @@ impl<B: Backend> Loaded<B> {
         inputs: &BTreeMap<String, Value<B>>,
         wanted: &[Source],
     ) -> Result<Vec<Value<B>>, NodeError> {
+        self.run_from(inputs, &[], wanted)
+    }
+
+    /// The same, where values of some sources are known.
+    pub fn run_from(
+        &self,
+        inputs: &BTreeMap<String, Value<B>>,
+        given: &[(Source, Value<B>)],
+        wanted: &[Source],
+    ) -> Result<Vec<Value<B>>, NodeError> {
         let (model, parameters) = (&*self.model, &self.parameters);
         let pass = Pass { model, parameters, mode: Mode::Eval, seed: 0, tape: Tape::off() };
-        pass.run(inputs, wanted).map_err(|error| NodeError::Other(error.to_string()))
+        pass.run_from(inputs, given, wanted).map_err(|error| NodeError::Other(error.to_string()))
     }
 }

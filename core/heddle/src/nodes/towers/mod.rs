@@ -3,9 +3,12 @@
 mod captioner;
 mod check;
 mod dialogues;
+mod frozen;
 mod kept;
 mod loaded;
 mod rows;
+mod seen;
+mod stored;
 mod text;
 mod tower;
 mod writing;
@@ -13,9 +16,11 @@ mod writing;
 pub use captioner::{Captioner, model_ports, read_captioner};
 pub use check::{check_images, check_output, check_vocabulary, input_of, needed};
 pub use dialogues::{Dialogues, check_dialogues, is_of_dialogues};
+pub use frozen::{Frozen, FrozenPart, Look, with_records};
 pub use kept::{Kept, KeptValue, Looks, row_key};
 pub use loaded::Loaded;
 pub use rows::{Features, Rows, features_bytes, features_of, normalise};
+pub use seen::{Seen, SeenBatch, see_frozen, seen_cut};
 pub use text::{
     TextSide, Tokenizers, encode_options, questions_port, read_languages, read_tokenizer, text_ports, tokens,
 };

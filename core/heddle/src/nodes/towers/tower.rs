@@ -1,7 +1,7 @@
 //! One output of a model graph with its weights, run on batches.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -10,17 +10,14 @@ use heddle_data::{
     image::{DecodeLimits, ImageSpec},
     loader::{BadRecords, load_image},
 };
-use heddle_graph::{
-    digest::Digest,
-    graph::{Class, NodeId, Source},
-};
-use heddle_tensor::{Backend, HostTensor, Tape, Value, value::ValueKind};
+use heddle_graph::graph::{Class, NodeId, Source};
+use heddle_tensor::{Backend, HostTensor, Value};
 use rayon::prelude::*;
 
-use super::{Kept, Loaded, Looks, input_of, no_graph, row_key};
+use super::{Frozen, FrozenPart, Loaded, Look, input_of, no_graph, row_key, with_records};
 use crate::{
     device::Need,
-    exec::{Artifact, NodeError, RowCount, RunContext},
+    exec::{Artifact, NodeError, RunContext},
     model::ModelGraph,
     nodes::data::Records,
 };
@@ -70,83 +67,70 @@ impl<B: Backend> Tower<B> {
         &self,
         cx: &RunContext<'_>,
         records: &Records,
-        shards: &Shards,
         need: Need,
     ) -> Result<(HostTensor, BTreeSet<usize>), NodeError> {
-        let (model, all) = (&*self.loaded.model, records.manifest.len());
+        let all = records.manifest.len();
         if all == 0 {
             return Err(NodeError::Other("there are no records to embed".into()));
         }
-        let source = model.canonical_source(&self.source);
-        let looks = Looks::plain(&records.settings.image);
-        let mut kept = Kept::open(cx, model, &self.loaded.parameters, &[source], &looks, need)?;
-        let mut keys: Vec<Option<Digest>> = Vec::with_capacity(all);
-        for record in records.manifest.records() {
-            keys.push(record?.image().map(|part| row_key(&part.digest, 0)));
+        let shards = cx.library.shards(&records.manifest)?;
+        let bad = BadRecords::new(records.settings.max_bad);
+        let skip = |reason: Skipped| {
+            cx.progress.note(format!("skipped, its row is zero: {reason}"));
+            bad.report(reason).map_err(NodeError::data)
+        };
+        let mut broken = HashMap::new();
+        let mut note = |look: &Look, reason| {
+            broken.insert(look.key, look.place);
+            skip(reason)
+        };
+        let kept = self.with_part(cx, records, &shards, need, |part| part.fill(&mut note))?;
+        let (mut keys, mut skipped) = (Vec::with_capacity(all), BTreeSet::new());
+        let (spec, limits) = (&records.settings.image, DecodeLimits::default());
+        for (place, record) in records.manifest.records().enumerate() {
+            let record = record?;
+            let key = record.image().map(|part| row_key(&part.digest, 0));
+            let known = key.and_then(|key| broken.get(&key));
+            if key.is_none() || known.is_some() {
+                skipped.insert(place);
+                // Where a picture comes twice, or a record has none, nobody has said so yet.
+                if known != Some(&place)
+                    && let Err(reason) = load_image(&record, &shards, spec, &limits)
+                {
+                    skip(reason)?;
+                }
+            }
+            keys.push(key.filter(|_| known.is_none()));
         }
-        let skipped = self.compute(cx, records, shards, need, &mut kept, &keys)?;
-        let right = |(place, key): (usize, &Option<Digest>)| key.filter(|_| !skipped.contains(&place));
-        let found: Vec<Digest> = keys.iter().enumerate().filter_map(right).collect();
-        let HostTensor { shape, data } = kept.batch(&found)?.remove(0).values;
-        let width = shape.last().copied().unwrap_or(0);
-        let mut rows = data.chunks_exact(width.max(1));
-        let zeros = vec![0.0; width];
-        let row = |place| if skipped.contains(&place) { None } else { rows.next() };
-        let data = (0..all).map(row).flat_map(|row| row.unwrap_or(&zeros)).copied().collect();
-        Ok((HostTensor { shape: vec![all, width], data }, skipped))
+        Ok((kept.batch(&keys)?.remove(0).values, skipped))
     }
 
-    /// Computes and keeps the rows that are missing; gives the places of records whose image does not decode.
-    fn compute(
+    /// Shows what the tower computes once for each record.
+    ///
+    /// # Errors
+    /// What `see` returns, or the cache.
+    pub fn see_frozen(
+        &self,
+        cx: &RunContext<'_>,
+        need: Need,
+        see: &mut dyn FnMut(&dyn Frozen) -> Result<(), NodeError>,
+    ) -> Result<(), NodeError> {
+        let records = Records::read(cx.input("records")?)?;
+        let shards = cx.library.shards(&records.manifest)?;
+        self.with_part(cx, &records, &shards, need, |part| see(&part))
+    }
+
+    fn with_part<T>(
         &self,
         cx: &RunContext<'_>,
         records: &Records,
         shards: &Shards,
         need: Need,
-        kept: &mut Kept,
-        keys: &[Option<Digest>],
-    ) -> Result<BTreeSet<usize>, NodeError> {
-        let input = self.input(Class::Image)?;
-        let bad = BadRecords::new(records.settings.max_bad);
-        let known: Vec<Digest> = keys.iter().flatten().copied().collect();
-        let mut missing: HashSet<Digest> = kept.missing(&known)?.into_iter().collect();
-        let hit = known.iter().filter(|key| !missing.contains(*key)).count() as u64;
-        let (total, mut count, mut skipped) =
-            (missing.len() as u64, RowCount { hit, new: 0 }, BTreeSet::new());
-        let mut places = 0..keys.len();
-        kept.start();
-        loop {
-            cx.check_cancelled()?;
-            cx.progress.set(count.new, total, "");
-            // A record without a picture is reported where pictures are decoded.
-            let works = |place: &usize| keys[*place].is_none_or(|key| missing.contains(&key));
-            let chunk: Vec<usize> = places.by_ref().filter(works).take(need.batch.max(1)).collect();
-            if chunk.is_empty() {
-                break;
-            }
-            let works: Vec<Record> =
-                chunk.iter().map(|place| records.manifest.record(*place)).collect::<Result<_, _>>()?;
-            let (images, broken) = decode_images(&works, shards, &records.settings.image);
-            let mut new: Vec<Option<Digest>> = chunk.iter().map(|place| keys[*place]).collect();
-            for (index, reason) in broken {
-                cx.progress.note(format!("skipped, its row is zero: {reason}"));
-                bad.report(reason).map_err(NodeError::data)?;
-                new[index] = None;
-                skipped.insert(chunk[index]);
-            }
-            let images = Value::from_host(
-                self.loaded.backend(),
-                ValueKind::Image,
-                cx.compute.whole_batch(images, need.batch),
-                &Tape::off(),
-            )?;
-            kept.add(&new, &[self.run(&input, images)?])?;
-            count.new += new.iter().flatten().filter(|key| missing.remove(*key)).count() as u64;
-        }
-        kept.flush()?;
-        kept.note_used(cx, &known)?;
-        cx.count_rows(&self.output, count);
-        Ok(skipped)
+        take: impl FnOnce(FrozenPart<'_, B>) -> Result<T, NodeError>,
+    ) -> Result<T, NodeError> {
+        let source = self.loaded.model.canonical_source(&self.source);
+        let sources = (std::slice::from_ref(&source), vec![self.output.clone()]);
+        with_records(cx, &self.loaded, (records, shards), sources, need, take)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
@@ -33,8 +33,8 @@ use crate::{
     nodes::{
         data::Records,
         towers::{
-            Dialogues, Kept, KeptValue, Looks, encode_options, is_of_dialogues, read_tokenizer, row_key,
-            tokens,
+            Dialogues, Kept, KeptValue, Look, Looks, encode_options, is_of_dialogues, read_tokenizer,
+            row_key, tokens,
         },
     },
 };
@@ -121,7 +121,7 @@ pub struct Maker {
     /// Of questions, if they have one of their own.
     questions: Option<Tokenizer>,
     /// The graph's inputs that are images.
-    pub image_inputs: Vec<String>,
+    image_inputs: Vec<String>,
     /// Whether the part of the graph that is not frozen reads images itself.
     reads_images: bool,
     /// What is known of the frozen part.
@@ -140,16 +140,26 @@ struct TextInput {
     of_other: bool,
 }
 
+/// When pictures are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decode {
+    /// All at once, but for those of which everything is kept; what does not decode has no place.
+    Now,
+    /// One by one as they are asked for.
+    Later,
+}
+
 /// Up to so many draws, it is looked up which views they show.
 const LOOKED_UP: u64 = 50_000_000;
 
 impl Maker {
-    /// Decodes the pictures, but for those of which everything is kept.
+    /// Reads what batches are made of.
     pub fn new(
         cx: &RunContext<'_>,
         model: &Arc<ModelGraph>,
         settings: &Settings,
         kept: Option<Kept>,
+        decode: Decode,
     ) -> Result<Self, NodeError> {
         let records = Records::read(cx.input("records")?)?;
         let shards = cx.library.shards(&records.manifest)?;
@@ -165,7 +175,7 @@ impl Maker {
             (Some(kept), Some(part)) if !reads_images => kept.contains(&row_key(&part.digest, 0)),
             _ => false,
         };
-        let pictures = match image_inputs.is_empty() {
+        let pictures = match image_inputs.is_empty() || decode == Decode::Later {
             false => {
                 let load = PicturesOptions {
                     max_bad,
@@ -228,8 +238,13 @@ impl Maker {
         })
     }
 
+    /// How pictures are seen.
+    pub fn spec(&self) -> &ImageSpec {
+        &self.spec
+    }
+
     /// The key of a view's rows.
-    pub fn key(&self, place: usize, view: u64) -> Digest {
+    fn key(&self, place: usize, view: u64) -> Digest {
         row_key(&self.digests[place], view)
     }
 
@@ -241,8 +256,16 @@ impl Maker {
         }
     }
 
+    /// Everything that the batches show, each key once.
+    pub fn looks(&self) -> Vec<Look> {
+        let mut seen = HashSet::new();
+        let looks = self.views().into_iter();
+        let looks = looks.map(|(place, view)| Look { key: self.key(place, view), place, view });
+        looks.filter(|look| seen.insert(look.key)).collect()
+    }
+
     /// Place and view of everything that the batches show.
-    pub fn views(&self) -> BTreeSet<(usize, u64)> {
+    fn views(&self) -> BTreeSet<(usize, u64)> {
         if self.steps.saturating_mul(self.batch as u64) > LOOKED_UP {
             let views = self.views.unwrap_or(1).min(1 + self.steps.saturating_sub(1) * self.batch as u64);
             return (0..self.pictures.len())
@@ -257,7 +280,7 @@ impl Maker {
     }
 
     /// Sizes of so many images.
-    pub fn image_shape(&self, count: usize) -> Vec<usize> {
+    fn image_shape(&self, count: usize) -> Vec<usize> {
         let [height, width] = self.spec.size.map(|side| side as usize);
         vec![count, 3, height, width]
     }
@@ -285,7 +308,8 @@ impl Maker {
         texts.extend(self.conversations(&rows)?);
         let kept = match &self.kept {
             Some(kept) => {
-                kept.batch(&rows.iter().map(|row| self.key(*row, self.view(step))).collect::<Vec<_>>())?
+                let key = |row: &usize| Some(self.key(*row, self.view(step)));
+                kept.batch(&rows.iter().map(key).collect::<Vec<_>>())?
             }
             None => Vec::new(),
         };

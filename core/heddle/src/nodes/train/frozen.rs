@@ -1,21 +1,22 @@
 //! The frozen part of a stage: computed once for each record and view, read at every step.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
-use heddle_graph::{
-    digest::Digest,
-    graph::{Class, Source},
+use heddle_data::Skipped;
+use heddle_graph::graph::{Class, Source};
+use heddle_tensor::{Backend, Parameters};
+
+use super::{
+    batches::{Decode, Maker},
+    settings::Settings,
 };
-use heddle_tensor::{Backend, HostTensor, Mode, Parameters, Tape, Value, value::ValueKind};
-use rayon::prelude::*;
-
-use super::{batches::Maker, settings::Settings};
 use crate::{
-    exec::{NodeError, RowCount, RunContext},
-    model::{Cut, Feed, ModelGraph, Pass},
+    exec::{NodeError, RunContext},
+    model::{Cut, Feed, ModelGraph},
     nodes::{
+        SeeFrozen,
         data::Records,
-        towers::{Kept, Looks},
+        towers::{FrozenPart, Kept, Look, Looks},
     },
 };
 
@@ -57,36 +58,46 @@ pub fn fill<B: Backend>(
     parameters: &Parameters<B>,
     maker: &mut Maker,
 ) -> Result<(), NodeError> {
-    let Some(mut kept) = maker.kept.take() else { return Ok(()) };
-    let views: HashMap<Digest, (usize, u64)> =
-        maker.views().into_iter().map(|(place, view)| (maker.key(place, view), (place, view))).collect();
-    let mut wanted: Vec<Digest> = views.keys().copied().collect();
-    // In the order of the records, so that what is kept lies as it will be computed again.
-    wanted.sort_unstable_by_key(|key| views[key]);
-    let missing = kept.missing(&wanted)?;
-    let sources: Vec<Source> = kept.sources().cloned().collect();
-    let pass = Pass { model, parameters, mode: Mode::Eval, seed: 0, tape: Tape::off() };
-    kept.start();
-    for (done, keys) in missing.chunks(settings.batch).enumerate() {
-        cx.check_cancelled()?;
-        cx.progress.set((done * settings.batch) as u64, missing.len() as u64, "frozen part");
-        let picture = |key: &Digest| maker.picture(views[key].0, views[key].1);
-        let pictures: Vec<Vec<f32>> = keys.par_iter().map(picture).collect::<Result<_, NodeError>>()?;
-        let images = HostTensor { shape: maker.image_shape(keys.len()), data: pictures.concat() };
-        let images = cx.compute.whole_batch(images, settings.batch);
-        let image = Value::from_host(parameters.backend(), ValueKind::Image, images, &Tape::off())?;
-        let inputs = maker.image_inputs.iter().map(|name| (name.clone(), image.clone())).collect();
-        let values = pass.run(&inputs, &sources).map_err(|error| NodeError::Other(error.to_string()))?;
-        let values: Vec<HostTensor> = values.iter().map(Value::to_host).collect::<Result<_, _>>()?;
-        let keys: Vec<Option<Digest>> = keys.iter().copied().map(Some).collect();
-        kept.add(&keys, &values)?;
-    }
-    kept.flush()?;
-    kept.note_used(cx, &wanted)?;
-    let (hit, new) = ((wanted.len() - missing.len()) as u64, missing.len() as u64);
-    for source in &sources {
-        cx.count_rows(&model.source_name(source), RowCount { hit, new });
-    }
-    maker.kept = Some(kept);
+    let Some(kept) = maker.kept.take() else { return Ok(()) };
+    let broken = &mut |_: &Look, reason: Skipped| Err(NodeError::Other(reason.to_string()));
+    maker.kept = Some(with_part(cx, model, settings, parameters, maker, kept, |part| part.fill(broken))?);
     Ok(())
+}
+
+/// Shows the frozen part of a stage that does not run, if anything of it is worth keeping.
+pub fn see<B: Backend>(
+    cx: &RunContext<'_>,
+    model: &Arc<ModelGraph>,
+    settings: &Settings,
+    parameters: &Parameters<B>,
+    see: &mut SeeFrozen<'_>,
+) -> Result<(), NodeError> {
+    let Some(kept) = open(cx, model, settings, parameters)? else { return Ok(()) };
+    let mut maker = Maker::new(cx, model, settings, Some(kept), Decode::Later)?;
+    let Some(kept) = maker.kept.take() else { return Ok(()) };
+    with_part(cx, model, settings, parameters, &maker, kept, |part| see(&part))
+}
+
+fn with_part<B: Backend, T>(
+    cx: &RunContext<'_>,
+    model: &ModelGraph,
+    settings: &Settings,
+    parameters: &Parameters<B>,
+    maker: &Maker,
+    kept: Kept,
+    take: impl FnOnce(FrozenPart<'_, B>) -> Result<T, NodeError>,
+) -> Result<T, NodeError> {
+    let picture = |look: &Look| maker.picture(look.place, look.view).map(Ok);
+    let names = kept.sources().map(|source| model.source_name(source)).collect();
+    take(FrozenPart {
+        model,
+        parameters,
+        kept,
+        names,
+        looks: maker.looks(),
+        picture: &picture,
+        spec: maker.spec(),
+        need: settings.need(),
+        cx,
+    })
 }

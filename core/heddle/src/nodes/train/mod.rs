@@ -23,7 +23,7 @@ use crate::{
     exec::{NodeError, Outputs, RunContext, Weight},
     model::{Cut, ModelGraph, Models, Parameter},
     nodes::{
-        Node,
+        Node, SeeFrozen,
         towers::{check_dialogues, check_images, check_vocabulary, no_graph, questions_port},
     },
 };
@@ -230,6 +230,12 @@ impl Node for Stage {
 
     fn trains(&self, parameter: &str) -> Option<bool> {
         Some(self.settings.train.matches(parameter))
+    }
+
+    fn frozen(&self, cx: &RunContext<'_>, see: &mut SeeFrozen<'_>) -> Result<(), NodeError> {
+        let graph = self.graph.as_ref().ok_or_else(no_graph)?;
+        let opened = cx.compute.open(self.settings.need())?;
+        on_backend!(opened, |backend| stage::see_frozen(cx, graph, &self.settings, backend, see))
     }
 
     fn run(&self, cx: &RunContext<'_>) -> Result<Outputs, NodeError> {

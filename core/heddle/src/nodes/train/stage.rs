@@ -14,7 +14,7 @@ use heddle_tensor::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    batches::{Batch, Batches, Maker},
+    batches::{Batch, Batches, Decode, Maker},
     checkpoint::{self, Learning, Progress},
     frozen,
     settings::{Checkpoint, Settings},
@@ -23,6 +23,7 @@ use crate::{
     exec::{Artifact, NodeError, Outputs, RunContext},
     model::{ModelGraph, Pass, load_states, save},
     nodes::{
+        SeeFrozen,
         eval::{CurvePoint, Metrics},
         towers::no_graph,
     },
@@ -40,7 +41,7 @@ pub fn train<B: Backend>(
 ) -> Result<Outputs, NodeError> {
     let mut learner = Learner::new(cx, model, settings, backend)?;
     let kept = frozen::open(cx, model, settings, &learner.parameters)?;
-    let mut maker = Maker::new(cx, model, settings, kept)?;
+    let mut maker = Maker::new(cx, model, settings, kept, Decode::Now)?;
     frozen::fill(cx, model, settings, &learner.parameters, &mut maker)?;
     let mut at = match cx.fresh {
         true => Progress::default(),
@@ -86,6 +87,32 @@ pub fn train<B: Backend>(
         ("weights".to_owned(), save(model, &learner.result()?)?.into()),
         ("metrics".to_owned(), metrics.to_bytes()?.into()),
     ]))
+}
+
+/// Shows the frozen part of the stage, as it is when training begins.
+pub fn see_frozen<B: Backend>(
+    cx: &RunContext<'_>,
+    model: &Arc<ModelGraph>,
+    settings: &Settings,
+    backend: B,
+    see: &mut SeeFrozen<'_>,
+) -> Result<(), NodeError> {
+    let (parameters, _) = starting(cx, model, settings, &backend)?;
+    frozen::see(cx, model, settings, &parameters, see)
+}
+
+/// The parameters that training begins with, and what the reader of the results should know of them.
+fn starting<B: Backend>(
+    cx: &RunContext<'_>,
+    model: &ModelGraph,
+    settings: &Settings,
+    backend: &B,
+) -> Result<(Parameters<B>, Vec<String>), NodeError> {
+    let specs = model.parameters().into_iter().map(|parameter| (parameter.name, parameter.spec));
+    let mut parameters = Parameters::init(specs, cx.seed, backend)?;
+    let notes = load_weights(cx, model, &mut parameters)?;
+    parameters.set_trainable(|name| settings.train.matches(name));
+    Ok((parameters, notes))
 }
 
 /// Whether a checkpoint is due before a step, after one at a step and time.
@@ -151,10 +178,7 @@ impl<'a, B: Backend> Learner<'a, B> {
         settings: &'a Settings,
         backend: B,
     ) -> Result<Self, NodeError> {
-        let specs = model.parameters().into_iter().map(|parameter| (parameter.name, parameter.spec));
-        let mut parameters = Parameters::init(specs, cx.seed, &backend)?;
-        let notes = load_weights(cx, model, &mut parameters)?;
-        parameters.set_trainable(|name| settings.train.matches(name));
+        let (parameters, notes) = starting(cx, model, settings, &backend)?;
         let losses = settings.losses.iter().map(|(name, weight)| {
             let (source, _) = model.output(name).ok_or_else(no_graph)?;
             Ok((name.clone(), *weight, source))
