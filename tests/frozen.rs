@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::util::{Dir, repository};
+use heddle_cache::{Cache, Holder, RowChunk, Wait};
+
+use crate::util::{Dir, filtered, repository};
 
 const FILE: &str = "frozen.toml";
 
@@ -125,4 +127,161 @@ fn heads_share_a_tower_whatever_it_is_called() {
     assert_eq!(rows(&dir, "again"), counted(&[("image_embeds", (new, 0))]));
     let again: Vec<String> = digests(&dir, "again").into_iter().map(|(_, digest)| digest).collect();
     assert_eq!(again, embed.into_iter().map(|(_, digest)| digest).collect::<Vec<_>>());
+}
+
+#[test]
+fn evaluations_read_what_training_kept() {
+    let (dir, other) = (dir(), dir());
+    let never = ["-S", "params.kept=never"];
+    dir.done(&["run", FILE, "stage2", "-q"]);
+    let seen = rows(&dir, "stage2")["vit.hidden.2"].1;
+    dir.done(&["run", FILE, "matching", "captions", "-q"]);
+    let (hit, new) = rows(&dir, "matching")["vit.hidden.2"];
+    assert_eq!(hit, seen, "what the stage drew is there, {new} that it did not draw are new");
+    assert_eq!(rows(&dir, "captions"), counted(&[("vit.hidden.2", (hit + new, 0))]));
+    other.done(&[&["run", FILE, "matching", "captions", "-q"][..], &never].concat());
+    assert_eq!(rows(&other, "matching"), BTreeMap::new());
+    for node in ["matching", "captions"] {
+        assert_eq!(digests(&dir, node), digests(&other, node), "{node}");
+    }
+}
+
+/// Half of the bits are half of the bytes, and other results: the same ones from the cache and anew.
+#[test]
+fn values_can_be_kept_in_half_precision() {
+    let dir = dir();
+    dir.done(&["run", FILE, "stage2", "-q"]);
+    let whole = digests(&dir, "stage2");
+    for stored in ["f16", "bf16"] {
+        let half = format!("nodes.stage2.graph.nodes.vit={{ store = \"{stored}\" }}");
+        let run = |more: &[&str]| dir.done(&[&["run", FILE, "stage2", "-q", "-S", &half][..], more].concat());
+        run(&[]);
+        let (first, (hit, new)) = (digests(&dir, "stage2"), rows(&dir, "stage2")["vit.hidden.2"]);
+        assert!(hit == 0 && new > 0, "rows of other bits are other rows");
+        run(&["--force", "stage2"]);
+        assert_eq!(rows(&dir, "stage2"), counted(&[("vit.hidden.2", (new, 0))]));
+        assert_eq!(digests(&dir, "stage2"), first);
+        assert_ne!(first, whole);
+        let checked = dir.done(&["check", FILE, "-S", &half]);
+        assert!(checked.stdout.contains("stage2 keeps vit.hidden.2 (160 bytes a record)"), "{checked}");
+    }
+    dir.done(&["run", FILE, "stage2", "-q", "--force", "stage2"]);
+    assert_eq!((rows(&dir, "stage2")["vit.hidden.2"].1, digests(&dir, "stage2")), (0, whole));
+}
+
+#[test]
+fn kept_rows_are_verified() {
+    let dir = dir();
+    let none = dir.heddle(&["verify", FILE]);
+    assert_eq!(none.code, Some(1), "{none}");
+    dir.done(&["run", FILE, "stage2", "embed", "-q"]);
+    let all = dir.done(&["verify", FILE, "--sample", "100%"]);
+    let kept = rows(&dir, "stage2")["vit.hidden.2"].1;
+    assert!(
+        all.stdout.contains(&format!(
+            "stage2: {kept} of {kept} kept rows of vit.hidden.2 computed again, all the same"
+        )),
+        "{all}"
+    );
+    assert!(all.stdout.contains("kept rows of image_embeds computed again, all the same"), "{all}");
+    let some = dir.done(&["verify", FILE, "stage2", "--sample", "10%", "--seed", "1", "--json"]).json();
+    assert_eq!(some["nodes"][0]["computed"].as_u64(), Some((kept as f64 / 10.0).round() as u64), "{some}");
+    assert_eq!(
+        some,
+        dir.done(&["verify", FILE, "stage2", "--sample", "10%", "--seed", "1", "--json"]).json()
+    );
+    let wrong = dir.heddle(&["verify", FILE, "--sample", "1"]);
+    assert!(wrong.code == Some(2) && wrong.stderr.contains("a share is written with its sign"), "{wrong}");
+
+    // Bytes that are whole and wrong: no checksum tells.
+    {
+        let holder = Holder { pid: 1, what: "a test".into(), since_unix: 0 };
+        let cache = Cache::open(&dir.path().join(".heddle/cache"), &holder, Wait::No).unwrap();
+        for chunk in RowChunk::all(&cache).unwrap() {
+            let mut bytes = cache.get(&chunk.rows).unwrap().unwrap().to_vec();
+            *bytes.last_mut().unwrap() ^= 1;
+            let rows = cache.put_many(&[&bytes]).unwrap()[0];
+            RowChunk::name(&cache, &[RowChunk { rows, ..chunk }]).unwrap();
+        }
+    }
+    assert_eq!(dir.heddle(&["cache", "verify"]).code, Some(0));
+    let found = dir.heddle(&["verify", FILE, "--sample", "100%"]);
+    assert_eq!(found.code, Some(4), "{found}");
+    assert!(found.stdout.contains("1 differ\n  record "), "{found}");
+    assert!(found.stdout.contains(": vit.hidden.2 came out otherwise"), "{found}");
+}
+
+#[test]
+fn why_counts_records_and_follows_one() {
+    let dir = dir();
+    dir.done(&["run", FILE, "embed", "-q"]);
+    let filter = ["-S", "nodes.pairs.expression=size(en) > 0"];
+    let why = |more: &[&str]| dir.done(&[&["why", "embed", FILE][..], more].concat());
+    let waits = why(&filter);
+    assert!(waits.stdout.ends_with("has not seen is known once pairs ran\n"), "{waits}");
+    dir.done(&[&["run", FILE, "pairs", "-q"][..], &filter].concat());
+    let before = why(&filter);
+    dir.done(&[&["run", FILE, "embed", "-q"][..], &filter].concat());
+    let after = why(&filter);
+    let other = why(&["-S", "nodes.embed.output=image_embeds", "-S", "nodes.embed.precision=f32"]);
+    filtered(|| insta::assert_snapshot!([before.stdout, after.stdout, other.stdout].join("\n")));
+
+    let all = dir.done(&["data", "show", FILE, "all", "--json"]).stdout;
+    let keys: Vec<String> = all
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["key"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let follow = |key: &str| dir.done(&["why", "embed", FILE, "--record", key]).stdout;
+    let (there, gone): (Vec<&String>, Vec<&String>) =
+        keys.iter().partition(|key| follow(key).contains("reaches embed\n  image_embeds: hit"));
+    assert!(!there.is_empty() && !gone.is_empty(), "{keys:?}");
+    assert_eq!(follow(gone[0]), format!("record {} does not reach embed: pairs left it out\n", gone[0]));
+    let nobody = dir.heddle(&["why", "embed", FILE, "--record", "nobody"]);
+    assert!(nobody.code == Some(1) && nobody.stderr.contains("no record upstream of `embed`"), "{nobody}");
+}
+
+/// A classifier learns on rows alone, whatever its rate, and the evaluation reads the same ones.
+#[test]
+fn a_linear_probe_reads_rows() {
+    let dir = dir();
+    dir.done(&["run", FILE, "accuracy", "-q"]);
+    let name = "pool.output";
+    let (hit, new) = rows(&dir, "probe")[name];
+    assert!(hit == 0 && new > 20, "{new}");
+    assert_eq!(rows(&dir, "accuracy"), counted(&[(name, (new, 0))]));
+    let metrics = dir.last_run()["metrics"]["accuracy"]["measurements"].clone();
+    let measured = metrics.as_array().unwrap();
+    let of =
+        |metric: &str| measured.iter().find(|m| m["metric"] == metric).unwrap()["value"].as_f64().unwrap();
+    assert!(of("top-1") > 50.0 && of("top-5") >= of("top-1"), "what it learnt from: {metrics}");
+    dir.done(&["run", FILE, "accuracy", "-q", "-S", "nodes.probe.optimizer.lr=0.01"]);
+    assert_eq!(rows(&dir, "probe"), counted(&[(name, (new, 0))]));
+
+    let wrong = |set: &[&str]| {
+        let ended = dir.heddle(&[&["run", FILE, "accuracy", "-q"][..], set].concat());
+        assert!(ended.code.is_some_and(|code| code == 1 || code == 3), "{ended}");
+        ended.stderr
+    };
+    let said = [
+        wrong(&["-S", "nodes.accuracy.labels={ column = \"grup\" }"]),
+        wrong(&["-S", "nodes.accuracy.labels={ column = \"group\" }"]),
+        wrong(&["-S", "nodes.accuracy.labels={ column = \"group\", classes = [\"Objects\"] }"]),
+        wrong(&["-S", "nodes.stage1.labels={ column = \"group\" }"]),
+        wrong(&["-S", "nodes.probe.labels={ column = \"order\" }"]),
+    ];
+    filtered(|| insta::assert_snapshot!(said.join("\n")));
+}
+
+/// What a plan foretells is held against what came.
+#[test]
+fn predictions_are_compared() {
+    let dir = dir();
+    let first = dir.done(&["run", FILE, "embed"]);
+    assert!(first.stderr.contains("for it, took "), "only the stage has a cost beforehand\n{first}");
+    let second = dir.done(&["run", FILE, "embed", "-S", "nodes.stage1.optimizer.lr=1e-2"]);
+    assert!(second.stderr.contains("for 2 of them, took "), "{second}");
+    let third = dir.done(&["run", FILE, "embed", "--force", "bpe"]);
+    assert!(third.stderr.contains("might have run did not have to"), "{third}");
 }

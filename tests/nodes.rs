@@ -67,7 +67,7 @@ fn every_kind_is_documented() {
 /// The example of every kind, in a frame that gives it what it names, is a correct file.
 #[test]
 fn every_example_is_correct() {
-    const EXPERIMENT: [(&str, &str); 7] = [
+    const EXPERIMENT: [(&str, &str); 8] = [
         ("pairs", "kind = \"data.webdataset\"\n"),
         ("heldout", "kind = \"data.webdataset\"\nshards = \"embedded:emoji/test-id-*.tar\"\n"),
         ("bpe", "kind = \"text.bpe\"\nin = \"pairs\"\n"),
@@ -87,6 +87,11 @@ fn every_example_is_correct() {
              train = [\"mlp1\", \"mlp2\"]\nloss = { lm = 1.0 }\nsteps = 1\n",
         ),
         (
+            "probe",
+            "kind = \"train\"\ngraph = \"../graphs/linear-probe.toml\"\nin = { records = \"pairs\" }\n\
+             labels = { column = \"order\" }\nloss = { ce = 1.0 }\nsteps = 1\n",
+        ),
+        (
             "embed",
             "kind = \"features\"\ngraph = \"../graphs/internvl-c.toml\"\nweights = \"stage1\"\nin = \"heldout\"\n",
         ),
@@ -104,9 +109,10 @@ fn every_example_is_correct() {
              tasks = { concept = { class = \"cp\" } }\n",
         ),
     ];
-    const MODEL: [(&str, &str); 8] = [
+    const MODEL: [(&str, &str); 9] = [
         ("vit", "kind = \"model.internvit\"\nin = \"image\"\n"),
         ("pool", "kind = \"model.attention-pool\"\nin = \"vit.tokens\"\n"),
+        ("head", "kind = \"model.linear\"\nin = \"pool\"\nout = 10\n"),
         ("pool2", "kind = \"model.attention-pool\"\nin = \"vit.tokens\"\n"),
         ("text", "kind = \"model.llama\"\nin = \"caption\"\nprojection = 768\n"),
         ("decoder", "kind = \"model.llama\"\nin = \"caption\"\nhead = true\n"),
@@ -141,7 +147,7 @@ fn every_example_is_correct() {
     for (name, _) in &experiment {
         check_example(&dir, name, "experiments/example.toml", "schema = 1\n", &frames);
     }
-    let head = "schema = 1\n[inputs]\nimage = { type = \"image\", size = 224 }\ncaption = \"text\"\n\
+    let head = "schema = 1\n[inputs]\nimage = { type = \"image\", size = 224 }\ncaption = \"text\"\nlabel = \"targets\"\n\
                 weights = { type = \"sequence\", length = 257, width = 3200 }\n";
     for (name, _) in &model {
         check_example(&dir, name, "graphs/example.toml", head, &MODEL);

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use heddle_graph::config::{Device, Size};
 
+use super::verify::Percent;
+
 /// Declarative experiments for vision-language models.
 ///
 /// An experiment is a TOML file: data, model graphs, training stages, evaluations and reports, wired into one DAG.
@@ -95,6 +97,8 @@ pub enum Command {
     Diff(DiffOptions),
     /// Bring back the results of a past run from the cache, or compute them again and compare.
     Replay(ReplayOptions),
+    /// Compute a part of what the cache keeps of single records again, and compare bits. Exit code 4 if something differs.
+    Verify(VerifyOptions),
     /// Say why a node runs or not, field by field of its key.
     Why(WhyOptions),
     /// Look after the cache.
@@ -714,12 +718,41 @@ pub struct ReplayOptions {
     pub json: bool,
 }
 
+/// `heddle verify`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: heddle verify experiments/three-stages.toml --sample 1%\n\nRows are what frozen parts of models give for \
+    single records (`heddle graph --cut`). Rows are drawn at random among those that the cache has and the nodes need; the models are \
+    loaded and compute them anew. `heddle cache verify` compares checksums of everything instead, and computes nothing."
+)]
+pub struct VerifyOptions {
+    /// The experiment file.
+    pub file: String,
+    /// Only the rows of these nodes; default: of all.
+    pub nodes: Vec<String>,
+    /// How many of the kept rows, in per cent; at least one of each node.
+    #[arg(long, value_name = "PERCENT", default_value = "1%")]
+    pub sample: Percent,
+    /// Draws the same rows as another time.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Set a value of the file: `-S nodes.stage1.steps=100`.
+    #[arg(short = 'S', long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// If another heddle holds the cache, wait for it.
+    #[arg(long)]
+    pub wait: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `heddle why`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: heddle why stage1 experiments/quickstart.toml -S nodes.stage1.steps=500\n\nThe node's key is compared with \
-    the nearest one that it had before, or with that of a run (`--vs`); all fields that differ are named, and the first node \
-    upstream that differs. Nothing runs."
+    the nearest one that it had before, or with that of a run (`--vs`); all fields that differ are named, the first node \
+    upstream that differs, and how many records its frozen part has seen before. Nothing runs."
 )]
 pub struct WhyOptions {
     /// The node.
@@ -729,6 +762,9 @@ pub struct WhyOptions {
     /// Compare with this run: its id, the start of it, or `latest`.
     #[arg(long, value_name = "RUN")]
     pub vs: Option<String>,
+    /// Say what became of this record instead: which node left it out, or which of its rows are in the cache.
+    #[arg(long, value_name = "KEY", conflicts_with = "vs")]
+    pub record: Option<String>,
     /// Set a value of the file: `-S nodes.stage1.steps=100`.
     #[arg(short = 'S', long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,

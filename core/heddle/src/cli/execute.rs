@@ -7,6 +7,7 @@ use heddle_graph::graph::NodeId;
 use super::{
     cache, deliver,
     exit::{Exit, Failure},
+    explain::duration,
     leaks::leaks,
     output,
     prepare::{Driver, Prepared, say_failures},
@@ -105,6 +106,33 @@ pub fn working_folder() -> String {
 }
 
 impl Finished {
+    /// How what was foretold came out; none if nothing was.
+    fn beside_the_plan(&self) -> Option<String> {
+        let nodes = || self.record.nodes.iter();
+        let foretold = |state: NodeState| {
+            nodes()
+                .filter(move |node| node.state == state)
+                .filter_map(|node| Some((node, node.predicted_seconds?)))
+        };
+        let ran: Vec<_> = foretold(NodeState::Ran).collect();
+        if ran.is_empty() {
+            return None;
+        }
+        let predicted: f64 = ran.iter().map(|(_, predicted)| predicted).sum();
+        let took: f64 = ran.iter().map(|(node, _)| node.seconds).sum();
+        let of = match ran.len() {
+            1 => "it".to_owned(),
+            count => format!("{count} of them"),
+        };
+        let mut line = format!("predicted {} for {of}, took {}", duration(predicted), duration(took));
+        match foretold(NodeState::Hit).count() {
+            0 => {}
+            1 => line.push_str("; 1 that might have run did not have to"),
+            spared => line.push_str(&format!("; {spared} that might have run did not have to")),
+        }
+        Some(line)
+    }
+
     /// Says in a few words how it ended, and gives the exit code.
     pub fn conclude(&self) -> Exit {
         let record = &self.record;
@@ -120,7 +148,9 @@ impl Finished {
                 Exit::Done
             }
             Outcome::Done => {
-                output::note(&format!("done: {ran} ran, {hits} from the cache ({seconds:.1} s)\n{kept}"));
+                output::note(&format!("done: {ran} ran, {hits} from the cache ({seconds:.1} s)"));
+                self.beside_the_plan().iter().for_each(|line| output::note(line));
+                output::note(&kept);
                 Exit::Done
             }
             Outcome::Interrupted => {

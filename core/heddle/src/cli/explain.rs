@@ -54,3 +54,29 @@ pub fn duration(seconds: f64) -> String {
         s => format!("{:.1} h", s / 3600.0),
     }
 }
+
+/// A number for people, in groups of three digits.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let first = digits.len() % 3;
+    let mut text = digits[..first].to_owned();
+    for group in digits.as_bytes()[first..].chunks(3) {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        text.extend(group.iter().map(|digit| char::from(*digit)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn digits_come_in_groups() {
+        let numbers = [0, 12, 999, 1_000, 5_212, 123_456, 1_234_567];
+        let written: Vec<String> = numbers.into_iter().map(grouped).collect();
+        assert_eq!(written, ["0", "12", "999", "1,000", "5,212", "123,456", "1,234,567"]);
+    }
+}

@@ -18,6 +18,8 @@ const FILES: &[(&str, &str)] = &[
     ("graphs/internvl-chat.toml", include_str!("../../../../graphs/internvl-chat.toml")),
     ("graphs/internvl-chat-mlp.toml", include_str!("../../../../graphs/internvl-chat-mlp.toml")),
     ("graphs/dialogue-model.toml", include_str!("../../../../graphs/dialogue-model.toml")),
+    ("experiments/linear-probe.toml", include_str!("../../../../experiments/linear-probe.toml")),
+    ("graphs/linear-probe.toml", include_str!("../../../../graphs/linear-probe.toml")),
     ("graphs/language-model.toml", include_str!("../../../../graphs/language-model.toml")),
 ];
 

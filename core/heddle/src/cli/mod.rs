@@ -18,6 +18,7 @@ mod export;
 mod finished;
 mod graph;
 mod home;
+mod idle;
 mod init;
 mod leaks;
 mod metrics;
@@ -29,9 +30,11 @@ mod plugin;
 mod prepare;
 mod progress;
 mod replay;
+mod rows;
 mod run;
 mod runs;
 mod schema;
+mod verify;
 mod why;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -66,6 +69,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Runs(options) => runs::run(options, common),
         Command::Diff(options) => diff::run(options, common),
         Command::Replay(options) => replay::run(options, common, said),
+        Command::Verify(options) => verify::run(options, common),
         Command::Why(options) => why::run(options, common),
         Command::Cache(options) => cache::run(options, common),
     };

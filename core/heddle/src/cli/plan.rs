@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     device,
-    exec::Store,
+    exec::{Library, Store},
     files::Disk,
     project::{self, Project},
 };
@@ -70,8 +70,18 @@ impl Memory {
 
     /// The facts of an experiment's nodes.
     pub fn facts(&self, project: &Project) -> Result<Vec<plan::Facts>, Failure> {
+        Ok(self.facts_and_files(project)?.0)
+    }
+
+    /// The same, with the library of the files that the nodes read.
+    pub fn facts_and_files(&self, project: &Project) -> Result<(Vec<plan::Facts>, Library), Failure> {
         let compute = device::choose(project.experiment.run.device);
-        Ok(project.facts(self.0.as_ref(), compute)?.0)
+        Ok(project.facts(self.0.as_ref(), compute)?)
+    }
+
+    /// The cache, if it was ever made.
+    pub fn store(&self) -> Option<&Store> {
+        self.0.as_ref()
     }
 }
 

@@ -233,7 +233,15 @@ fn show(record: &RunRecord, runs: &RunsDir) -> String {
     }
     lines.extend(record.replays.as_ref().map(|run| format!("computed again: run {run}")));
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["node", "kind", "state", "time", "artifacts", "why"]);
+    table.load_style(presets::NOTHING).set_header([
+        "node",
+        "kind",
+        "state",
+        "time",
+        "predicted",
+        "artifacts",
+        "why",
+    ]);
     for node in &record.nodes {
         let state = serde_json::to_value(node.state)
             .ok()
@@ -242,8 +250,10 @@ fn show(record: &RunRecord, runs: &RunsDir) -> String {
         let outputs: Vec<String> =
             node.outputs.iter().map(|(port, out)| format!("{port} {}", out.digest.short())).collect();
         let time = if node.seconds > 0.0 { duration(node.seconds) } else { String::new() };
+        let predicted = node.predicted_seconds.map(duration).unwrap_or_default();
         let why = node.error.clone().unwrap_or_else(|| node.why.clone());
-        table.add_row([node.name.clone(), node.kind.clone(), state, time, outputs.join("\n"), why]);
+        let (name, kind) = (node.name.clone(), node.kind.clone());
+        table.add_row([name, kind, state, time, predicted, outputs.join("\n"), why]);
     }
     lines.push(table.to_string());
     lines.push(format!("artifacts: {}", runs.dir(&record.id).join("artifacts").display()));

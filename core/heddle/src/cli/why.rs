@@ -1,6 +1,6 @@
 //! `heddle why`: what decides about one node, field by field.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use heddle_graph::{
     digest::Digest,
@@ -11,13 +11,17 @@ use serde::Serialize;
 use super::{
     args::{Common, WhyOptions},
     exit::{Exit, Failure},
-    explain::duration,
-    home, output,
+    explain::{duration, grouped},
+    home,
+    idle::Idle,
+    output,
     plan::Memory,
+    rows::{self, Needed},
     runs,
 };
 use crate::{
-    exec::{RunRecord, RunsDir},
+    device,
+    exec::{NodeState, RowCount, RunRecord, RunsDir},
     project,
 };
 
@@ -30,7 +34,7 @@ pub fn run(options: &WhyOptions, common: &Common) -> Result<Exit, Failure> {
     let wanted = project.places(std::slice::from_ref(&options.node))?;
     let home = home::of_experiment(common, &options.file);
     let memory = Memory::open(&home, &format!("why {}", options.file), options.wait)?;
-    let facts = memory.facts(&project)?;
+    let (facts, library) = memory.facts_and_files(&project)?;
     let plan = plan::build(&facts, &wanted, &BTreeSet::new(), memory.known());
     let runs = RunsDir::new(&home);
     let ids = runs.ids().map_err(Failure::io(format!("listing {}", home.display())))?;
@@ -44,10 +48,34 @@ pub fn run(options: &WhyOptions, common: &Common) -> Result<Exit, Failure> {
     };
     let question = Question { facts: &facts, plan: &plan, known: memory.known(), records: &records };
     let place = *wanted.first().expect("one node was asked for");
-    let answer = match &options.vs {
+    let compute = device::choose(project.experiment.run.device);
+    let idle = memory.store().map(|store| Idle {
+        project: &project,
+        facts: &facts,
+        plan: &plan,
+        store,
+        library: &library,
+        compute,
+    });
+    if let Some(record) = &options.record {
+        let idle = idle.ok_or_else(|| Failure::Other("there is no cache yet: nothing ran".to_owned()))?;
+        let followed = rows::follow(&idle, place, record)?;
+        match options.json {
+            true => output::json(&followed)?,
+            false => output::result(&followed.text(&options.node)),
+        }
+        return Ok(Exit::Done);
+    }
+    let mut answer = match &options.vs {
         Some(_) => question.against(place, &records[0])?,
         None => question.nearest(place),
     };
+    answer.ran = question.ran(place);
+    if !matches!(answer.action, Action::Hit { .. })
+        && let Some(idle) = idle
+    {
+        answer.rows = rows::count(&idle, place)?;
+    }
     if options.json {
         output::json(&answer)?;
     } else {
@@ -82,6 +110,23 @@ struct Answer {
     differs_in: Vec<Change>,
     /// The first node upstream that has a difference of its own.
     first_upstream: Option<Upstream>,
+    /// The rows of its frozen part that it would need now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rows: Option<Needed>,
+    /// The run in which its artifacts were made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ran: Option<Ran>,
+}
+
+/// How a node's artifacts came about.
+#[derive(Debug, Serialize)]
+struct Ran {
+    /// The run.
+    run: String,
+    /// The rows of its frozen part that it found and computed.
+    rows: BTreeMap<String, RowCount>,
+    /// What was new since the run before: the first node that differed, and the fields of its key.
+    since: Option<Upstream>,
 }
 
 /// A key of before.
@@ -122,7 +167,7 @@ impl Question<'_> {
     fn parts(&self, place: usize) -> (KeyParts, BTreeSet<String>) {
         let fact = &self.facts[place];
         let mut unknown = BTreeSet::new();
-        let mut places: std::collections::BTreeMap<&str, usize> = Default::default();
+        let mut places: BTreeMap<&str, usize> = BTreeMap::new();
         let mut digests = Vec::new();
         for input in &fact.inputs {
             let within = places.entry(&input.port).or_default();
@@ -175,6 +220,10 @@ impl Question<'_> {
             Some((before, changes)) => (Some(Compared::of(before)), changes),
             None => (None, Vec::new()),
         };
+        // Where the inputs are there already, they differ from those of the run that is compared with.
+        let run = compared.as_ref().and_then(|compared| compared.run.as_ref());
+        let run = run.filter(|_| !changes.is_empty());
+        let run = run.and_then(|id| self.records.iter().find(|record| record.id == *id));
         let upstream = self.upstream(place).into_iter().find_map(|up| {
             let Action::Run { reason, .. } = &self.plan.nodes[up].action else { return None };
             let before = self.before(up).map(|(_, changes)| changes).unwrap_or_default();
@@ -182,35 +231,46 @@ impl Question<'_> {
             let own = !matches!(reason, RunReason::Upstream { .. }) || !before.is_empty();
             own.then(|| self.differing(up, before))
         });
+        let upstream = upstream.or_else(|| self.first_that_differs(place, run?));
         self.answer(place, compared, changes, upstream)
     }
 
     /// What decides, beside the key in one run.
     fn against(&self, place: usize, run: &RunRecord) -> Result<Answer, Failure> {
-        let key = |place: usize| {
-            let name = &self.facts[place].name;
-            run.nodes.iter().find(|node| node.name == *name).and_then(|node| node.key)
-        };
-        let changes = |place: usize| {
-            let trace = key(place).and_then(|key| self.known.trace(&key));
-            trace.map(|trace| (self.changes(place, &trace.parts), trace))
-        };
         let name = &self.facts[place].name;
-        let old = key(place)
+        let old = self
+            .key_in(place, run)
             .ok_or_else(|| Failure::Other(format!("node `{name}` did not finish in run {}", run.id)))?;
-        let (differs_in, compared) = match changes(place) {
+        let (differs_in, compared) = match self.changes_since(place, run) {
             Some((changes, trace)) => (changes, Compared::of(Before { run: Some(run.id.clone()), trace })),
             None => {
                 let run = Some(run.id.clone());
                 (Vec::new(), Compared { run, key: old, finished_unix: None, seconds: None })
             }
         };
-        let upstream = self.upstream(place).into_iter().find_map(|up| {
-            let changes = changes(up).map(|(changes, _)| changes).unwrap_or_default();
-            let other = self.plan.nodes[up].key.is_some_and(|now| Some(now) != key(up));
-            (other || !changes.is_empty()).then(|| self.differing(up, changes))
-        });
+        let upstream = self.first_that_differs(place, run);
         Ok(self.answer(place, Some(compared), differs_in, upstream))
+    }
+
+    /// The first node upstream of a place whose key is not that of a run.
+    fn first_that_differs(&self, place: usize, run: &RunRecord) -> Option<Upstream> {
+        self.upstream(place).into_iter().find_map(|up| {
+            let changes = self.changes_since(up, run).map(|(changes, _)| changes).unwrap_or_default();
+            let other = self.plan.nodes[up].key.is_some_and(|now| Some(now) != self.key_in(up, run));
+            (other || !changes.is_empty()).then(|| self.differing(up, changes))
+        })
+    }
+
+    /// The fields of a node's key that differ from those in a run, and what came of it there; none if the cache has forgotten.
+    fn changes_since(&self, place: usize, run: &RunRecord) -> Option<(Vec<Change>, Trace)> {
+        let trace = self.known.trace(&self.key_in(place, run)?)?;
+        Some((self.changes(place, &trace.parts), trace))
+    }
+
+    /// The key that a node had in a run.
+    fn key_in(&self, place: usize, run: &RunRecord) -> Option<Digest> {
+        let name = &self.facts[place].name;
+        run.nodes.iter().find(|node| node.name == *name)?.key
     }
 
     /// The nodes that a node needs, in topological order.
@@ -251,7 +311,34 @@ impl Question<'_> {
             compared,
             differs_in,
             first_upstream,
+            rows: None,
+            ran: None,
         }
+    }
+
+    /// The run in which a hit was made, with what was new then; none if no record tells.
+    fn ran(&self, place: usize) -> Option<Ran> {
+        let (key, name) = (self.plan.nodes[place].key?, &self.facts[place].name);
+        let node = |run: &RunRecord, name: &str| run.nodes.iter().find(|node| node.name == name).cloned();
+        let made = |run: &RunRecord| {
+            let found = node(run, name).filter(|node| node.key == Some(key))?;
+            (found.state == NodeState::Ran).then_some(found)
+        };
+        // Records are the newest first.
+        let (at, found) = self.records.iter().enumerate().find_map(|(at, run)| Some((at, made(run)?)))?;
+        let run = &self.records[at];
+        let has_key = |run: &&RunRecord| node(run, name).is_some_and(|node| node.key.is_some());
+        let before = self.records[at + 1..].iter().find(has_key);
+        let upstream = self.upstream(place);
+        let since = before.and_then(|before| {
+            upstream.into_iter().chain([place]).find_map(|up| {
+                let (old, new) = (self.key_in(up, before)?, self.key_in(up, run)?);
+                let changes = self.known.trace(&old).zip(self.known.trace(&new));
+                let changes = changes.map(|(old, new)| RunReason::compare(&old.parts, &new.parts));
+                (old != new).then(|| self.differing(up, changes.unwrap_or_default()))
+            })
+        });
+        Some(Ran { run: run.id.clone(), rows: found.rows, since })
     }
 }
 
@@ -265,6 +352,13 @@ impl Compared {
             seconds: Some(trace.seconds),
         }
     }
+}
+
+/// What is behind new rows, in words: the change of the first node that differs.
+fn because(node: &str, changes: &[Change]) -> String {
+    let Some(first) = changes.first() else { return format!(", because of {node}") };
+    let more = if changes.len() > 1 { " and more" } else { "" };
+    format!(", because nodes.{node}.{first}{more}")
 }
 
 /// The changes, a line each.
@@ -310,6 +404,35 @@ impl Answer {
                 None => text.push_str("\n  the cache has forgotten its key"),
             }
         }
+        text.push_str(&self.rows_text());
         text
+    }
+
+    /// What there is of its frozen part for single records, now or when it ran.
+    fn rows_text(&self) -> String {
+        let line = |output: &str, RowCount { hit, new }: RowCount, cause: &str| {
+            let cause = if new > 0 { cause } else { "" };
+            format!("\n{output}: {} hit, {} new{cause}", grouped(hit), grouped(new))
+        };
+        if let (Action::Hit { .. }, Some(ran)) = (&self.action, &self.ran) {
+            let cause = ran.since.as_ref().map(|up| because(&up.node, &up.differs_in)).unwrap_or_default();
+            let cause = format!(" in run {}{cause}", ran.run);
+            return ran.rows.iter().map(|(output, count)| line(output, *count, &cause)).collect();
+        }
+        match &self.rows {
+            None => String::new(),
+            Some(Needed::Waits(nodes)) => {
+                format!(
+                    "\nhow many records its frozen part has not seen is known once {} ran",
+                    nodes.join(", ")
+                )
+            }
+            Some(Needed::Counted(rows)) => {
+                let upstream = self.first_upstream.as_ref().map(|up| because(&up.node, &up.differs_in));
+                let own = (!self.differs_in.is_empty()).then(|| because(&self.node, &self.differs_in));
+                let cause = upstream.or(own).unwrap_or_default();
+                rows.iter().map(|rows| line(&rows.output, rows.count, &cause)).collect()
+            }
+        }
     }
 }

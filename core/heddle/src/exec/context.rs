@@ -10,7 +10,10 @@ use std::{
 
 use heddle_cache::{CacheError, Payload, PayloadWriter};
 use heddle_data::ManifestError;
-use heddle_graph::{digest::Digest, plan::FileKey};
+use heddle_graph::{
+    digest::Digest,
+    plan::{Facts, FileKey},
+};
 use indexmap::IndexMap;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +33,36 @@ pub struct Artifact {
     pub digest: Digest,
     /// The bytes.
     pub bytes: Payload,
+}
+
+/// The artifacts that the node at a place takes, out of the cache: `digests` in the order of its inputs.
+///
+/// # Errors
+/// A sentence, if the cache does not read or has lost one.
+pub fn inputs_of(
+    store: &Store,
+    facts: &[Facts],
+    place: usize,
+    digests: &[Digest],
+) -> Result<IndexMap<String, Vec<Artifact>>, String> {
+    let mut inputs: IndexMap<String, Vec<Artifact>> = IndexMap::new();
+    for (input, digest) in facts[place].inputs.iter().zip(digests) {
+        let from = &facts[input.from].name;
+        let bytes = store.artifact(digest).map_err(|error| error.to_string())?;
+        let bytes = bytes.ok_or_else(|| {
+            format!(
+                "the artifact of `{from}` is damaged in the cache and was dropped; run again to make it anew"
+            )
+        })?;
+        inputs.entry(input.port.clone()).or_default().push(Artifact {
+            label: input.label.clone(),
+            part: input.part.clone(),
+            from: from.clone(),
+            digest: *digest,
+            bytes,
+        });
+    }
+    Ok(inputs)
 }
 
 /// What a node gives on a port.

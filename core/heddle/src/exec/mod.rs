@@ -21,7 +21,7 @@ mod scheduler;
 mod store;
 
 pub use bundle::{BundleError, Contents, export, import};
-pub use context::{Artifact, NodeError, Output, Outputs, RunContext, output};
+pub use context::{Artifact, NodeError, Output, Outputs, RunContext, inputs_of, output};
 pub use event::{Event, Events, Progress};
 pub use gc::{Gone, Sort, Spared, Sweep};
 pub use group::{CellState, GroupCell, GroupRecord, GroupsDir};

@@ -70,6 +70,9 @@ pub struct NodeRecord {
     pub state: NodeState,
     /// Wall time, seconds; 0 for hits.
     pub seconds: f64,
+    /// Seconds that the plan foretold, if it was to run and a cost was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted_seconds: Option<f64>,
     /// Why it ran; empty for hits.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
@@ -98,6 +101,7 @@ impl NodeRecord {
             kind: facts.kind.clone(),
             state,
             seconds,
+            predicted_seconds: None,
             why,
             key: None,
             inputs: Vec::new(),

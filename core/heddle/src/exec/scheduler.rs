@@ -17,9 +17,8 @@ use std::{
 use heddle_graph::{
     digest::Digest,
     graph::{Graph, NodeId},
-    plan::{Action, Facts, KeyParts, Known, Plan, Trace},
+    plan::{Action, Facts, KeyParts, Known, NodePlan, Plan, Trace},
 };
-use indexmap::IndexMap;
 use tokio::{
     sync::Semaphore,
     task::{Id, JoinSet},
@@ -28,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    context::{Artifact, NodeError, Outputs, RunContext},
+    context::{NodeError, Outputs, RunContext, inputs_of},
     event::{Event, Events},
     library::Library,
     record::{InputRecord, NodeRecord, NodeState, OutputRecord, RowCount},
@@ -139,6 +138,7 @@ struct Walk {
     outputs: Vec<Option<BTreeMap<String, Digest>>>,
     records: Vec<Option<NodeRecord>>,
     needed: Vec<bool>,
+    predicted: Vec<Option<f64>>,
     failed: bool,
     stop: Option<Outcome>,
     /// Cancelled by Ctrl-C and by a failure that stops the run: nodes that wait for permits then never start.
@@ -321,6 +321,10 @@ impl Walk {
         }
         let ready = (0..facts.len()).filter(|index| needed(*index) && waiting[*index] == 0).collect();
         let none = |_| None;
+        let predicted = |node: &NodePlan| match node.action {
+            Action::Run { seconds, .. } => seconds,
+            Action::Hit { .. } | Action::Skip => None,
+        };
         Self {
             waiting,
             dependents,
@@ -328,6 +332,7 @@ impl Walk {
             outputs: (0..facts.len()).map(none).collect(),
             records: (0..facts.len()).map(|_| None).collect(),
             needed: (0..facts.len()).map(needed).collect(),
+            predicted: plan.nodes.iter().map(predicted).collect(),
             failed: false,
             stop: None,
             stopping: cancel.child_token(),
@@ -366,11 +371,11 @@ impl Walk {
         };
         let outcome = self.stop.unwrap_or(usual);
         let skipped = |facts| NodeRecord::new(facts, NodeState::Skipped, 0.0, String::new());
-        let records = self
-            .records
-            .into_iter()
-            .zip(facts)
-            .map(|(record, facts)| record.unwrap_or_else(|| skipped(facts)));
+        let records = self.records.into_iter().zip(self.predicted).zip(facts);
+        let records = records.map(|((record, predicted_seconds), facts)| NodeRecord {
+            predicted_seconds,
+            ..record.unwrap_or_else(|| skipped(facts))
+        });
         (outcome, records.collect())
     }
 }
@@ -432,7 +437,8 @@ impl Task {
             seed: self.seed,
             key: self.parts.digest(),
             fresh: self.fresh,
-            inputs: self.inputs().map_err(Stopped::Failed)?,
+            inputs: inputs_of(&self.store, &self.facts, self.index, &self.digests)
+                .map_err(Stopped::Failed)?,
             files: &facts.files,
             library: &self.library,
             store: &self.store,
@@ -446,25 +452,6 @@ impl Task {
             NodeError::Cancelled => Stopped::Cancelled,
             other => Stopped::Failed(chain(&other)),
         })
-    }
-
-    fn inputs(&self) -> Result<IndexMap<String, Vec<Artifact>>, String> {
-        let mut inputs: IndexMap<String, Vec<Artifact>> = IndexMap::new();
-        for (input, digest) in self.facts[self.index].inputs.iter().zip(&self.digests) {
-            let from = &self.facts[input.from].name;
-            let bytes = self.store.artifact(digest).map_err(|error| error.to_string())?;
-            let bytes = bytes.ok_or_else(|| {
-                format!("the artifact of `{from}` is damaged in the cache and was dropped; run again to make it anew")
-            })?;
-            inputs.entry(input.port.clone()).or_default().push(Artifact {
-                label: input.label.clone(),
-                part: input.part.clone(),
-                from: from.clone(),
-                digest: *digest,
-                bytes,
-            });
-        }
-        Ok(inputs)
     }
 }
 

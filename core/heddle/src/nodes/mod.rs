@@ -26,7 +26,7 @@ use heddle_tensor::DynModule;
 
 pub use data::Records;
 pub use eval::Measurement;
-pub use towers::{Captioner, Frozen, Loaded, Look, SeenBatch, Tokenizers, read_tokenizer};
+pub use towers::{Captioner, Frozen, Loaded, Look, SeenBatch, Tokenizers, read_tokenizer, row_key};
 
 use crate::{
     device::Need,
@@ -159,6 +159,7 @@ pub const KINDS: &[&dyn Kind<dyn Node, Models>] = &[
     &similarity::Similarity,
     &eval::ZeroShot,
     &eval::Retrieval,
+    &eval::Classification,
     &eval::Matching,
     &eval::Caption,
     &eval::Questions,
@@ -179,6 +180,7 @@ pub const MODEL_KINDS: &[&dyn Kind<dyn ModelNode, ()>] = &[
     &model::Projector,
     &model::UnitSum,
     &model::Linear,
+    &loss::CrossEntropy,
     &loss::Itc,
     &loss::Itm,
     &loss::Itg,

@@ -3,6 +3,7 @@
 
 mod chance;
 mod class_folders;
+mod classes;
 mod clip_benchmark;
 mod coco;
 mod columns;
@@ -38,6 +39,7 @@ mod where_;
 pub use self::parquet::Parquet;
 pub use chance::By;
 pub use class_folders::ClassFolders;
+pub use classes::{Labels, read_labels};
 pub use clip_benchmark::ClipBenchmark;
 pub use coco::Coco;
 pub use columns::{column_text, column_texts};

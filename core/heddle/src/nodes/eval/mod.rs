@@ -2,6 +2,7 @@
 
 mod caption;
 mod cider;
+mod classification;
 mod labels;
 mod matching;
 mod measure;
@@ -12,6 +13,7 @@ mod tasks;
 mod zero_shot;
 
 pub use caption::Caption;
+pub use classification::Classification;
 pub use matching::Matching;
 pub use measure::{CurvePoint, Measurement, Metrics};
 pub use pixel_floor::PixelFloor;

@@ -55,6 +55,9 @@ pub trait Frozen {
     /// What the user calls the sources of which rows are kept.
     fn names(&self) -> &[String];
 
+    /// How many are computed at a time.
+    fn batch(&self) -> usize;
+
     /// Computes rows, whatever the cache has.
     ///
     /// # Errors
@@ -105,6 +108,10 @@ impl<B: Backend> Frozen for FrozenPart<'_, B> {
         &self.names
     }
 
+    fn batch(&self) -> usize {
+        self.need.batch.max(1)
+    }
+
     fn compute(&self, looks: &[Look]) -> Result<Computed, NodeError> {
         let pictures: Vec<Result<Vec<f32>, Skipped>> =
             looks.par_iter().map(self.picture).collect::<Result<_, NodeError>>()?;
@@ -148,7 +155,7 @@ impl<B: Backend> FrozenPart<'_, B> {
             self.looks.iter().filter(|look| missing.contains(&look.key)).copied().collect();
         let mut new = 0;
         self.kept.start();
-        for chunk in missing.chunks(self.need.batch.max(1)) {
+        for chunk in missing.chunks(self.batch()) {
             self.cx.check_cancelled()?;
             self.cx.progress.set(new, missing.len() as u64, "frozen part");
             let computed = self.compute(chunk)?;

@@ -245,7 +245,8 @@ impl Kept {
         self.sources.iter().map(of).collect()
     }
 
-    /// The sources whose row of a key is not what was computed: `values` of a batch, in which the record has a place.
+    /// Which sources, by their places, have a row of a key that is not what was computed: `values` of a batch, in which the record has
+    /// a place.
     ///
     /// # Errors
     /// If the cache does not read.
@@ -254,9 +255,9 @@ impl Kept {
         key: &Digest,
         place: usize,
         values: &[HostTensor],
-    ) -> Result<Vec<&Source>, NodeError> {
+    ) -> Result<Vec<usize>, NodeError> {
         let mut differing = Vec::new();
-        for (kept, values) in self.sources.iter().zip(values) {
+        for (at, (kept, values)) in self.sources.iter().zip(values).enumerate() {
             let Some(row) = kept.rows.get(key)? else { continue };
             let mut bytes = Vec::with_capacity(row.len());
             stored::write(
@@ -265,7 +266,7 @@ impl Kept {
                 &mut bytes,
             );
             if *bytes != *row {
-                differing.push(&kept.source);
+                differing.push(at);
             }
         }
         Ok(differing)

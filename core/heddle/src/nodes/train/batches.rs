@@ -31,7 +31,7 @@ use crate::{
     exec::{NodeError, RunContext},
     model::ModelGraph,
     nodes::{
-        data::Records,
+        data::{Labels, Records},
         towers::{
             Dialogues, Kept, KeptValue, Look, Looks, encode_options, is_of_dialogues, read_tokenizer,
             row_key, tokens,
@@ -50,6 +50,7 @@ const OTHER_STREAM: u64 = 4;
 pub struct Batch {
     images: Vec<(String, HostTensor)>,
     texts: Vec<(String, Tokens)>,
+    targets: Vec<(String, Vec<Option<u32>>)>,
     kept: Vec<KeptValue>,
 }
 
@@ -64,6 +65,7 @@ impl Batch {
             values.insert(name, Value::from_host(backend, ValueKind::Image, host, tape)?);
         }
         values.extend(self.texts.into_iter().map(|(name, tokens)| (name, Value::Text(tokens))));
+        values.extend(self.targets.into_iter().map(|(name, targets)| (name, Value::Targets(targets))));
         let given =
             |kept: KeptValue| Ok((kept.source, Value::from_host(backend, kept.kind, kept.values, tape)?));
         let given = self.kept.into_iter().map(given).collect::<Result<_, TensorError>>()?;
@@ -127,6 +129,9 @@ pub struct Maker {
     /// What is known of the frozen part.
     pub kept: Option<Kept>,
     text_inputs: Vec<TextInput>,
+    /// The graph's inputs that are classes, and where those come from.
+    target_inputs: Vec<String>,
+    labels: Option<Labels>,
     /// With the column that they are in.
     dialogues: Option<(Dialogues, String)>,
     model: Arc<ModelGraph>,
@@ -223,6 +228,8 @@ impl Maker {
             reads_images,
             kept,
             text_inputs,
+            target_inputs: of_class(Class::Targets).collect(),
+            labels: settings.labels.clone(),
             pictures,
             digests,
             spec,
@@ -313,7 +320,20 @@ impl Maker {
             }
             None => Vec::new(),
         };
-        Ok(Batch { images, texts, kept })
+        let targets = match self.target_inputs.is_empty() {
+            true => Vec::new(),
+            false => {
+                let classes = self.classes(&rows)?;
+                self.target_inputs.iter().map(|name| (name.clone(), classes.clone())).collect()
+            }
+        };
+        Ok(Batch { images, texts, targets, kept })
+    }
+
+    fn classes(&self, rows: &[usize]) -> Result<Vec<Option<u32>>, NodeError> {
+        let none = || NodeError::Other("the model graph reads classes, and there are no `labels`".to_owned());
+        let labels = self.labels.as_ref().ok_or_else(none)?;
+        rows.iter().map(|row| labels.class(&self.pictures.record(*row)?)).collect()
     }
 
     /// The inputs that hold dialogues.

@@ -69,9 +69,40 @@ impl Kind<dyn Node, Models> for Train {
         let settings = Settings::read(r);
         if let Some(graph) = &graph {
             check_dialogues(r, graph);
+            check_inputs(r, graph, &settings);
             check_losses(r, graph, &settings);
         }
         Box::new(Stage { graph, settings })
+    }
+}
+
+/// Records have something for every input of the graph.
+fn check_inputs(r: &mut Reader<'_>, graph: &ModelGraph, settings: &Settings) {
+    let inputs = &graph.graph().inputs;
+    for (name, input) in inputs {
+        match input.ty.class {
+            Class::Sequence | Class::Vector | Class::Map => {
+                let message = format!(
+                    "the model graph's input `{name}` is a {}, which no record has",
+                    input.ty.class.name()
+                );
+                r.error(
+                    "graph",
+                    message,
+                    Some("a stage feeds images, texts and targets; others are for `heddle apply`"),
+                );
+            }
+            Class::Targets if settings.labels.is_none() => {
+                let message =
+                    format!("the model graph reads classes (`{name}`), and nothing says where they are");
+                r.error("labels", message, Some("for example `labels = { column = \"cls\" }`"));
+            }
+            _ => {}
+        }
+    }
+    let reads_classes = inputs.values().any(|input| input.ty.class == Class::Targets);
+    if settings.labels.is_some() && !reads_classes {
+        r.error("labels", "the model graph has no input of the type `targets`", None);
     }
 }
 

@@ -9,7 +9,7 @@ use super::patterns::Patterns;
 use crate::{
     device::Need,
     nodes::{
-        data::{read_augment, read_captions},
+        data::{Labels, read_augment, read_captions, read_labels},
         precision,
     },
 };
@@ -45,6 +45,8 @@ pub struct Settings {
     pub text: CaptionOptions,
     /// Column with dialogues, for graphs that read them.
     pub dialogues: String,
+    /// The classes of the records, for graphs that read targets.
+    pub labels: Option<Labels>,
     /// Image augmentation.
     pub augment: Option<Augment>,
     /// How many augmented views there are of a picture; as many as there are steps without it.
@@ -160,6 +162,7 @@ impl Settings {
             dialogues: r
                 .field("dialogues", "column with dialogues (LLaVA's turns), for graphs that read them")
                 .or("conversations".to_owned()),
+            labels: read_labels(r),
             augment,
             views,
             keep_images: {
