@@ -24,7 +24,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use heddle_graph::graph::{Class, Inputs, Kind, NodeSpec};
 use heddle_tensor::DynModule;
 
-pub use data::Records;
+pub use data::{Near, Records};
 pub use eval::Measurement;
 pub use towers::{Captioner, Frozen, Loaded, Look, SeenBatch, Tokenizers, read_tokenizer, row_key};
 
