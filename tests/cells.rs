@@ -60,6 +60,35 @@ fn numbers_filtered(check: impl FnOnce()) {
     });
 }
 
+/// Side by side, cells give what they give one after the other, and what several need is computed by one of them.
+#[test]
+fn cells_run_side_by_side() {
+    let (dir, other) = (varied(), varied());
+    let parallel = dir.done(&["run", TINY, "--sweep", "lr", "--json", "--max-parallel", "3"]);
+    let series = other.done(&["run", TINY, "--sweep", "lr", "--json", "-q"]);
+    let cells = |ended: &Ended| ended.json()["cells"].as_array().unwrap().clone();
+    let numbers = |ended: &Ended| {
+        let of = |cell: &Json| (cell["overrides"].clone(), cell["metrics"].clone());
+        cells(ended).iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(&parallel), numbers(&series));
+    let records: Vec<Json> = cells(&parallel).iter().map(|cell| record(&dir, cell)).collect();
+    let ran = |name: &str| {
+        let ran = |record: &&Json| {
+            let nodes = record["nodes"].as_array().unwrap();
+            nodes.iter().any(|node| node["name"] == name && node["state"] == "ran")
+        };
+        records.iter().filter(ran).count()
+    };
+    let counts = ["pairs", "heldout", "bpe", "floor", "stage1"].map(ran);
+    assert_eq!(counts, [1, 1, 1, 1, 4]);
+    assert!(parallel.stderr.contains("[lr optimizer.lr=0.001 seed=3] done  stage1"), "{parallel}");
+    // A forced node runs once for all of them.
+    let forced = dir.done(&["run", TINY, "--sweep", "lr", "--json", "--max-parallel", "2", "--force", "bpe"]);
+    let ran: usize = cells(&forced).iter().map(|cell| count(&record(&dir, cell), "ran")).sum();
+    assert_eq!(ran, 1, "{forced}");
+}
+
 /// Cells share what they have in common; the same command again finds all of it.
 #[test]
 fn a_sweep_is_one_set() {

@@ -147,7 +147,7 @@ impl Variants {
 /// `heddle run`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Variants (`--ablation`, `--sweep`, `--all`) run one after the other on one cache, so that what they share is \
+    after_help = "Variants (`--ablation`, `--sweep`, `--all`) run on one cache, one after the other or `--max-parallel` at a time; what they share is \
     computed once. Each has a run record of its own, and the table of all of them is shown at the end; it lies in the folder \
     of the set too, as `sweep.csv`, `table.md` and, for a sweep over numbers, `SWEEP.svg`. The same command again goes on \
     where it stopped: what is finished is in the cache."
@@ -160,6 +160,10 @@ pub struct RunOptions {
     /// Go on after a failure with the nodes, and with the variants, that do not need what failed.
     #[arg(long)]
     pub keep_going: bool,
+    /// So many variants at a time, which share the threads out among them [default: 1]. Results do not depend on it, and what
+    /// several variants need is still computed once.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_parallel: Option<u16>,
     /// Of the file's last set of variants, those that are not done, with the changes of `-S` that it had.
     #[arg(long, value_enum, value_name = "WHICH", conflicts_with_all = ["ablation", "sweep", "all", "nodes"])]
     pub retry: Option<Retry>,

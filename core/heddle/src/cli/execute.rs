@@ -11,6 +11,7 @@ use super::{
     leaks::leaks,
     output,
     prepare::{Driver, Prepared, say_failures},
+    progress::Show,
 };
 use crate::exec::{CellRecord, NodeState, Outcome, RunRecord, RunsDir, Versions};
 
@@ -27,6 +28,8 @@ pub struct Order {
     pub group: Option<String>,
     /// The run that it computes again.
     pub replays: Option<String>,
+    /// Whether other runs use the cache meanwhile: then nothing is removed from it.
+    pub beside_others: bool,
 }
 
 /// A run that has ended.
@@ -47,7 +50,7 @@ pub fn run(
     driver: &Driver,
     runs: &RunsDir,
     order: Order,
-    quiet: bool,
+    show: Show,
     begun: impl FnOnce(&str) -> Result<(), Failure>,
 ) -> Result<Finished, Failure> {
     let start = Instant::now();
@@ -79,7 +82,7 @@ pub fn run(
     write(&record)?;
     begun(&id)?;
 
-    let (outcome, nodes) = ready.run_by(driver, quiet);
+    let (outcome, nodes) = ready.run_by(driver, show);
     record.nodes = nodes;
     record.seconds = start.elapsed().as_secs_f64();
     record.state = match outcome {
@@ -96,7 +99,9 @@ pub fn run(
     leaks(&project.graph, store, &made).iter().for_each(|leak| output::note(&leak.line()));
     let tables = deliver::artifacts(project, store, &mut record, &dir)?;
     write(&record)?;
-    cache::after_run(project, store, &record, outcome)?;
+    if !order.beside_others {
+        cache::after_run(project, store, &record, outcome)?;
+    }
     Ok(Finished { record, outcome, tables, dir })
 }
 

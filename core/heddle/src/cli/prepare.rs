@@ -6,10 +6,14 @@ use heddle_cache::Wait;
 use heddle_graph::plan;
 use tokio_util::sync::CancellationToken;
 
-use super::{exit::Failure, explain, output, progress::Progress};
+use super::{
+    exit::Failure,
+    explain, output,
+    progress::{Progress, Show},
+};
 use crate::{
     device,
-    exec::{Events, Execution, Fresh, Library, NodeRecord, OnFailure, Outcome, Store},
+    exec::{Events, Execution, Flights, Fresh, Library, NodeRecord, OnFailure, Outcome, Store},
     project::Project,
 };
 
@@ -82,17 +86,18 @@ impl Prepared {
 
     /// Runs the plan with progress on the terminal; the records are in the order of its nodes.
     pub fn run(&self, quiet: bool) -> Result<(Outcome, Vec<NodeRecord>), Failure> {
-        Ok(self.run_by(&Driver::new()?, quiet))
+        Ok(self.run_by(&Driver::new()?, Show::usual(quiet)))
     }
 
     /// The same by a driver that runs other plans too.
-    pub fn run_by(&self, driver: &Driver, quiet: bool) -> (Outcome, Vec<NodeRecord>) {
+    pub fn run_by(&self, driver: &Driver, show: Show) -> (Outcome, Vec<NodeRecord>) {
         let (events, receiver) = Events::channel();
         let execution = Execution {
             graph: self.project.graph.clone(),
             facts: self.facts.clone(),
             forced: self.forced.clone(),
             fresh: driver.fresh.clone(),
+            flights: driver.flights.clone(),
             on_failure: self.on_failure,
             store: self.store.clone(),
             library: self.library.clone(),
@@ -102,7 +107,7 @@ impl Prepared {
             events,
             cancel: driver.cancel.clone(),
         };
-        driver.drive(execution, &self.plan, Progress::new(quiet, receiver))
+        driver.drive(execution, &self.plan, Progress::new(show, receiver))
     }
 }
 
@@ -161,6 +166,7 @@ pub struct Driver {
     runtime: tokio::runtime::Runtime,
     cancel: CancellationToken,
     fresh: Fresh,
+    flights: Flights,
 }
 
 impl Driver {
@@ -185,7 +191,7 @@ impl Driver {
                 stop.cancel();
             }
         });
-        Ok(Self { runtime, cancel, fresh: Fresh::default() })
+        Ok(Self { runtime, cancel, fresh: Fresh::default(), flights: Flights::default() })
     }
 
     /// Whether Ctrl-C was pressed.

@@ -15,6 +15,24 @@ use crate::exec::Event;
 /// Plain lines come no faster than this per node.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
+/// How much a run says while it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Show {
+    /// Nothing.
+    Quiet,
+    /// Bars or lines.
+    Usual,
+    /// Lines that begin with this name: other runs go on beside it.
+    Named(String),
+}
+
+impl Show {
+    /// For a run that is alone.
+    pub fn usual(quiet: bool) -> Self {
+        if quiet { Self::Quiet } else { Self::Usual }
+    }
+}
+
 /// A reader of the run's events.
 pub struct Progress {
     receiver: UnboundedReceiver<Event>,
@@ -23,17 +41,21 @@ pub struct Progress {
 
 enum Display {
     Quiet,
-    Lines(HashMap<String, Instant>),
+    Lines { of: String, last: HashMap<String, Instant> },
     Bars { all: MultiProgress, nodes: HashMap<String, ProgressBar> },
 }
 
 impl Progress {
     /// Chooses the display from what standard error is.
-    pub fn new(quiet: bool, receiver: UnboundedReceiver<Event>) -> Self {
-        let display = match (quiet, std::io::stderr().is_terminal()) {
-            (true, _) => Display::Quiet,
-            (false, true) => Display::Bars { all: MultiProgress::new(), nodes: HashMap::new() },
-            (false, false) => Display::Lines(HashMap::new()),
+    pub fn new(show: Show, receiver: UnboundedReceiver<Event>) -> Self {
+        let lines = |of: String| Display::Lines { of, last: HashMap::new() };
+        let display = match show {
+            Show::Quiet => Display::Quiet,
+            Show::Named(name) => lines(format!("[{name}] ")),
+            Show::Usual if std::io::stderr().is_terminal() => {
+                Display::Bars { all: MultiProgress::new(), nodes: HashMap::new() }
+            }
+            Show::Usual => lines(String::new()),
         };
         Self { receiver, display }
     }
@@ -43,7 +65,7 @@ impl Progress {
         while let Some(event) = self.receiver.blocking_recv() {
             match &mut self.display {
                 Display::Quiet => {}
-                Display::Lines(last) => lines(event, last),
+                Display::Lines { of, last } => lines(event, of, last),
                 Display::Bars { all, nodes } => bars(event, all, nodes),
             }
         }
@@ -66,17 +88,17 @@ fn sentence(event: &Event) -> Option<String> {
     })
 }
 
-fn lines(event: Event, last: &mut HashMap<String, Instant>) {
+fn lines(event: Event, of: &str, last: &mut HashMap<String, Instant>) {
     if let Event::Progressed { node, done, total, message } = &event {
         let now = Instant::now();
         let due = last.get(node).is_none_or(|then| now.duration_since(*then) >= LINE_EVERY);
         if due || done == total {
             last.insert(node.clone(), now);
-            output::note(&format!("      {node} {done}/{total} {message}"));
+            output::note(&format!("{of}      {node} {done}/{total} {message}"));
         }
     }
     if let Some(sentence) = sentence(&event) {
-        output::note(&sentence);
+        output::note(&format!("{of}{sentence}"));
     }
 }
 

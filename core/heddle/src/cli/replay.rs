@@ -17,6 +17,7 @@ use super::{
     home, output,
     plan::Memory,
     prepare::{Asked, Driver, Prepared, open_store},
+    progress::Show,
     runs,
 };
 use crate::{
@@ -159,9 +160,10 @@ fn recompute(
         cell: record.cell.clone(),
         group: None,
         replays: Some(record.id.clone()),
+        beside_others: false,
     };
     let driver = Driver::new()?;
-    let done = execute::run(&ready, &driver, runs, order, common.quiet, |_| Ok(()))?;
+    let done = execute::run(&ready, &driver, runs, order, Show::usual(common.quiet), |_| Ok(()))?;
     if done.outcome == Outcome::Interrupted {
         return Ok(done.conclude());
     }

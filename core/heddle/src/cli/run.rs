@@ -9,6 +9,7 @@ use super::{
     exit::{Exit, Failure},
     home, metrics, output,
     prepare::{Asked, Driver, Prepared},
+    progress::Show,
 };
 use crate::{
     exec::{OnFailure, RunsDir},
@@ -26,7 +27,8 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
     let ready = Prepared::new(project, &home, &format!("run {}", target.file), options.asked(&target.nodes))?;
     let order = Order { arguments, asked: target.nodes.clone(), ..Order::default() };
     let driver = Driver::new()?;
-    let done = execute::run(&ready, &driver, &RunsDir::new(&home), order, common.quiet, |_| Ok(()))?;
+    let done =
+        execute::run(&ready, &driver, &RunsDir::new(&home), order, Show::usual(common.quiet), |_| Ok(()))?;
     if options.json {
         let record = &done.record;
         let document = json!({

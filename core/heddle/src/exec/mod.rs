@@ -30,5 +30,5 @@ pub use record::{
     CellKind, CellRecord, InputRecord, NodeRecord, NodeState, RowCount, RunRecord, RunsDir, Versions,
     short_keys,
 };
-pub use scheduler::{Execution, Fresh, OnFailure, Outcome, Weight};
+pub use scheduler::{Execution, Flights, Fresh, OnFailure, Outcome, Weight};
 pub use store::{ChunkName, Pin, Store, StoreError};

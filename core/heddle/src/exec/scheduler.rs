@@ -6,7 +6,7 @@
 
 use std::{
     any::Any,
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -68,6 +68,19 @@ impl Fresh {
     }
 }
 
+/// Keys of nodes that run in this process: of plans that run side by side, one makes what several need.
+#[derive(Debug, Clone, Default)]
+pub struct Flights(Arc<Mutex<HashMap<Digest, Arc<Turn>>>>);
+
+/// Held by the plan that runs a node.
+type Turn = tokio::sync::Mutex<()>;
+
+impl Flights {
+    fn turn(&self, key: Digest) -> Arc<Turn> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone()
+    }
+}
+
 /// Everything that running a plan needs.
 pub struct Execution {
     /// The nodes, whose topological order is that of the facts.
@@ -78,6 +91,8 @@ pub struct Execution {
     pub forced: BTreeSet<usize>,
     /// What ran already, and is not forced again.
     pub fresh: Fresh,
+    /// What runs beside this plan.
+    pub flights: Flights,
     /// What a failed node does to the others.
     pub on_failure: OnFailure,
     /// The cache.
@@ -107,6 +122,13 @@ pub enum Outcome {
     Interrupted,
 }
 
+/// The trace under a key, if all its artifacts are there and whole: damage is a miss.
+fn hit(store: &Store, parts: &KeyParts) -> Option<Trace> {
+    let trace = store.trace(&parts.digest())?;
+    let whole = |digest: &Digest| matches!(store.artifact(digest), Ok(Some(_)));
+    trace.outputs.values().all(whole).then_some(trace)
+}
+
 /// What a node's task hands back.
 struct Ended {
     index: usize,
@@ -114,12 +136,20 @@ struct Ended {
     seconds: f64,
     rows: BTreeMap<String, RowCount>,
     result: Result<Trace, Stopped>,
+    /// Whether another plan made it meanwhile.
+    hit: bool,
 }
 
 impl Ended {
     /// A task that did no work.
     fn early(index: usize, why: String, stopped: Stopped) -> Self {
-        Self { index, why, seconds: 0.0, rows: BTreeMap::new(), result: Err(stopped) }
+        Self { index, why, seconds: 0.0, rows: BTreeMap::new(), result: Err(stopped), hit: false }
+    }
+
+    /// Another plan made it meanwhile.
+    fn hit(index: usize, trace: Trace) -> Self {
+        let (why, rows) = (String::new(), BTreeMap::new());
+        Self { index, why, seconds: 0.0, rows, result: Ok(trace), hit: true }
     }
 }
 
@@ -185,8 +215,9 @@ impl Execution {
             facts.inputs.iter().map(|input| walk.output(input.from, &input.output)).collect();
         let parts = KeyParts::new(facts, &digests);
         let planned = &plan.nodes[index].action;
-        let forced = self.forced.contains(&index) && !self.fresh.contains(&parts.digest());
-        if !forced && let Some(trace) = self.hit(&parts) {
+        let is_forced = self.forced.contains(&index);
+        let forced = is_forced && !self.fresh.contains(&parts.digest());
+        if !forced && let Some(trace) = hit(&self.store, &parts) {
             self.note_hit(index, trace, walk);
             return None;
         }
@@ -208,8 +239,9 @@ impl Execution {
             events: self.events.clone(),
             cancel: self.cancel.clone(),
             why,
-            fresh: self.forced.contains(&index),
+            fresh: is_forced,
         };
+        let (fresh, turn) = (self.fresh.clone(), self.flights.turn(task.parts.digest()));
         let (pool, permits, stop) = (self.pool.clone(), permits.clone(), walk.stopping.clone());
         let wanted = match task.node().weight() {
             Weight::Light => 1,
@@ -218,6 +250,11 @@ impl Execution {
         let span = tracing::info_span!("node", name = %facts.name, kind = %facts.kind);
         Some(
             async move {
+                let _turn = turn.lock().await;
+                let forced = is_forced && !fresh.contains(&task.parts.digest());
+                if !forced && let Some(trace) = hit(&task.store, &task.parts) {
+                    return Ended::hit(task.index, trace);
+                }
                 // The semaphore is never closed; were it, running without a permit only costs speed.
                 let _permit = permits.acquire_many_owned(wanted).await.ok();
                 let (index, why) = (task.index, task.why.clone());
@@ -227,18 +264,17 @@ impl Execution {
                 let span = tracing::Span::current();
                 // The span is entered on the pool's thread: that is where the node speaks.
                 let run = tokio::task::spawn_blocking(move || pool.install(|| span.in_scope(|| task.run())));
-                run.await
-                    .unwrap_or_else(|error| Ended::early(index, why, Stopped::Failed(panic_message(error))))
+                let ended = run
+                    .await
+                    .unwrap_or_else(|error| Ended::early(index, why, Stopped::Failed(panic_message(error))));
+                // Before another plan has its turn.
+                if let Ok(trace) = &ended.result {
+                    fresh.insert(trace.parts.digest());
+                }
+                ended
             }
             .instrument(span),
         )
-    }
-
-    /// The trace under this key, if all its artifacts are there and whole: damage is a miss.
-    fn hit(&self, parts: &KeyParts) -> Option<Trace> {
-        let trace = self.store.trace(&parts.digest())?;
-        let whole = |digest: &Digest| matches!(self.store.artifact(digest), Ok(Some(_)));
-        trace.outputs.values().all(whole).then_some(trace)
     }
 
     fn note_hit(&self, index: usize, trace: Trace, walk: &mut Walk) {
@@ -253,14 +289,14 @@ impl Execution {
     }
 
     fn end(&self, ended: Ended, walk: &mut Walk) {
-        let Ended { index, why, seconds, rows, result } = ended;
+        let Ended { index, why, seconds, rows, result, hit } = ended;
         let facts = &self.facts[index];
         let node = facts.name.clone();
         match result {
+            Ok(trace) if hit => self.note_hit(index, trace, walk),
             Ok(trace) => {
                 let record = NodeRecord { rows, ..NodeRecord::new(facts, NodeState::Ran, seconds, why) };
                 let record = self.with_trace(index, record, &trace);
-                self.fresh.insert(trace.parts.digest());
                 let outputs =
                     record.outputs.iter().map(|(port, out)| (port.clone(), out.digest, out.bytes)).collect();
                 self.events.send(Event::Finished { node, seconds, outputs });
@@ -419,7 +455,8 @@ impl Task {
             self.store.keep(trace, &outputs, remember).map_err(|error| Stopped::Failed(error.to_string()))
         });
         let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ended { index: self.index, why: self.why, seconds: start.elapsed().as_secs_f64(), rows, result }
+        let seconds = start.elapsed().as_secs_f64();
+        Ended { index: self.index, why: self.why, seconds, rows, result, hit: false }
     }
 
     fn outputs(

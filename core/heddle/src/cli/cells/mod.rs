@@ -1,7 +1,7 @@
 //! Variants of an experiment: which are meant, and running them as one set.
 //!
 //! ```text
-//! --ablation, --sweep, --all  --select-->  Cell ...  --run, one after the other, one cache-->  run records
+//! --ablation, --sweep, --all  --select-->  Cell ...  --run, one after the other or side by side, one cache-->  run records
 //! group.json, written at every step: what is done, what is left                                     |
 //!                                                    sweep.csv, table.md, SWEEP.svg  <--table, plot-+
 //! ```
@@ -11,17 +11,24 @@ mod plot;
 mod select;
 mod table;
 
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use serde_json::json;
 
 use super::{
     args::{Common, RunOptions},
+    cache,
     execute::{self, Order, working_folder},
     exit::{Exit, Failure},
     home, output,
-    prepare::{Driver, Prepared, open_store},
+    prepare::{Asked, Driver, Prepared, open_store},
+    progress::Show,
 };
 use crate::{
-    exec::{CellRecord, CellState, GroupCell, GroupRecord, GroupsDir, Outcome, RunsDir, Store},
+    exec::{CellRecord, CellState, GroupCell, GroupRecord, GroupsDir, Outcome, RunRecord, RunsDir, Store},
     files::Disk,
     project::{self, Cell, Project},
 };
@@ -29,7 +36,7 @@ use select::unfinished;
 pub use select::{find as find_cell, select};
 use table::Cells;
 
-/// Runs variants one after the other on one cache, and shows them side by side.
+/// Runs variants on one cache, and shows them side by side.
 pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Result<Exit, Failure> {
     let target = &options.target;
     let home = home::of_experiment(common, &target.file);
@@ -71,8 +78,15 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
         group.id = groups.create(crate::now_unix()).map_err(Failure::io("making the folder of the set"))?;
     }
     let runs = RunsDir::new(&home);
-    let series = Series { options, quiet: common.quiet, arguments, base: &base, store, runs, groups };
-    series.run(&cells, &mut group)
+    let side_by_side = options.max_parallel.map_or(1, usize::from).min(cells.len().max(1));
+    let threads = match side_by_side {
+        1 => options.threads.map(usize::from),
+        count => Some((threads_of(options, &base) / count).max(1)),
+    };
+    let quiet = common.quiet;
+    let series =
+        Series { options, quiet, arguments, base: &base, store, runs, groups, side_by_side, threads };
+    series.run(&cells, group)
 }
 
 /// What all runs of a set have in common.
@@ -84,65 +98,133 @@ struct Series<'a> {
     store: Store,
     runs: RunsDir,
     groups: GroupsDir,
+    /// How many variants run at a time.
+    side_by_side: usize,
+    /// Threads of each.
+    threads: Option<usize>,
+}
+
+/// The threads that a run alone would have.
+fn threads_of(options: &RunOptions, base: &Project) -> usize {
+    let asked = options.threads.map(usize::from).or(base.experiment.run.threads);
+    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// What is known of a set while it runs.
+struct Going<'a> {
+    group: &'a mut GroupRecord,
+    exit: Exit,
+    /// Nothing starts any more.
+    stopped: bool,
+    /// The last run that ended: when all have, the cache is swept as behind it.
+    last: Option<(Project, RunRecord, Outcome)>,
 }
 
 impl Series<'_> {
-    fn run(&self, cells: &[Cell], group: &mut GroupRecord) -> Result<Exit, Failure> {
+    fn run(&self, cells: &[Cell], mut group: GroupRecord) -> Result<Exit, Failure> {
         let driver = Driver::new()?;
-        let mut exit = Exit::Done;
-        self.write(group)?;
-        for (place, cell) in cells.iter().enumerate() {
-            if driver.is_stopped() {
-                exit = Exit::Interrupted;
-                break;
-            }
-            output::note(&format!("cell {} of {}: {}", place + 1, cells.len(), cell.record.label()));
-            let state = match self.cell(cell, group, &driver) {
-                Ok(state) => state,
-                // It could not start; whether the others do is for `--keep-going` to say.
-                Err(failure) => {
-                    output::failure(&failure);
-                    CellState::Failed
+        self.write(&group)?;
+        let going = Going { group: &mut group, exit: Exit::Done, stopped: false, last: None };
+        let (going, next) = (Mutex::new(going), AtomicUsize::new(0));
+        let work = || -> Result<(), Failure> {
+            while let Some(cell) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if lock(&going).stopped {
+                    break;
                 }
-            };
-            entry(group, &cell.record).state = state;
-            self.write(group)?;
-            match state {
-                CellState::Failed => exit = Exit::Failed,
-                CellState::Interrupted => exit = Exit::Interrupted,
-                _ => {}
+                if driver.is_stopped() {
+                    lock(&going).exit = Exit::Interrupted;
+                    break;
+                }
+                let place = cells.iter().position(|other| std::ptr::eq(other, cell)).unwrap_or(0) + 1;
+                output::note(&format!("cell {place} of {}: {}", cells.len(), cell.record.label()));
+                self.one(cell, &going, &driver)?;
             }
-            if state == CellState::Interrupted || (state == CellState::Failed && !self.options.keep_going) {
-                break;
-            }
+            Ok(())
+        };
+        let results: Vec<Result<(), Failure>> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (1..self.side_by_side).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            let panicked =
+                |_| Err(Failure::Other("internal error, please report it: a variant's thread died".into()));
+            let others = workers.into_iter().map(|worker| worker.join().unwrap_or_else(panicked));
+            std::iter::once(own).chain(others).collect()
+        });
+        let Going { exit, last, .. } = going.into_inner().unwrap_or_else(PoisonError::into_inner);
+        results.into_iter().collect::<Result<Vec<()>, Failure>>()?;
+        if let Some((project, record, outcome)) = last {
+            cache::after_run(&project, &self.store, &record, outcome)?;
         }
-        self.conclude(group, exit)
+        self.conclude(&group, exit)
     }
 
     fn write(&self, group: &GroupRecord) -> Result<(), Failure> {
         self.groups.write(group).map_err(Failure::io("writing the record of the set"))
     }
 
-    /// Runs one variant.
-    fn cell(&self, cell: &Cell, group: &mut GroupRecord, driver: &Driver) -> Result<CellState, Failure> {
+    /// Runs one variant and notes how it ended.
+    fn one(&self, cell: &Cell, going: &Mutex<Going<'_>>, driver: &Driver) -> Result<(), Failure> {
+        let state = match self.cell(cell, going, driver) {
+            Ok(state) => state,
+            // It could not start; whether the others do is for `--keep-going` to say.
+            Err(failure) => {
+                output::failure(&failure);
+                CellState::Failed
+            }
+        };
+        let mut going = lock(going);
+        entry(going.group, &cell.record).state = state;
+        self.write(going.group)?;
+        match state {
+            CellState::Failed => going.exit = Exit::Failed,
+            CellState::Interrupted => going.exit = Exit::Interrupted,
+            _ => {}
+        }
+        going.stopped |=
+            state == CellState::Interrupted || (state == CellState::Failed && !self.options.keep_going);
+        Ok(())
+    }
+
+    fn cell(&self, cell: &Cell, going: &Mutex<Going<'_>>, driver: &Driver) -> Result<CellState, Failure> {
         let project = self.base.of_cell(cell, &Disk)?;
-        let asked = group.asked.clone();
-        let ready = Prepared::on(project, self.store.clone(), self.options.asked(&asked))?;
+        let (asked, group) = {
+            let going = lock(going);
+            (going.group.asked.clone(), going.group.id.clone())
+        };
+        let ready = Prepared::on(
+            project,
+            self.store.clone(),
+            Asked { threads: self.threads, ..self.options.asked(&asked) },
+        )?;
         let order = Order {
             arguments: self.arguments.clone(),
             asked: asked.clone(),
             cell: Some(cell.record.clone()),
-            group: Some(group.id.clone()),
+            group: Some(group),
             replays: None,
+            beside_others: self.side_by_side > 1,
         };
         let begun = |id: &str| {
-            let entry = entry(group, &cell.record);
+            let mut going = lock(going);
+            let entry = entry(going.group, &cell.record);
             (entry.state, entry.run) = (CellState::Running, Some(id.to_owned()));
-            self.write(group)
+            self.write(going.group)
         };
-        let done = execute::run(&ready, driver, &self.runs, order, self.quiet, begun)?;
+        let show = match self.side_by_side {
+            1 => Show::usual(self.quiet),
+            _ if self.quiet => Show::Quiet,
+            _ => Show::Named(cell.record.label()),
+        };
+        let done = execute::run(&ready, driver, &self.runs, order, show, begun)?;
+        let mut going = lock(going);
+        if self.side_by_side > 1 {
+            output::note(&format!("cell {} ended", cell.record.label()));
+        }
         done.conclude();
-        Ok(match done.outcome {
+        let outcome = done.outcome;
+        if self.side_by_side > 1 {
+            going.last = Some((ready.project, done.record, outcome));
+        }
+        Ok(match outcome {
             Outcome::Done => CellState::Done,
             Outcome::Failed => CellState::Failed,
             Outcome::Interrupted => CellState::Interrupted,
@@ -189,6 +271,10 @@ impl Series<'_> {
         output::note(&format!("set {}: {}", group.id, dir.display()));
         Ok(exit)
     }
+}
+
+fn lock<'a, 'b>(going: &'a Mutex<Going<'b>>) -> MutexGuard<'a, Going<'b>> {
+    going.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A cell's place in the record of the set.
