@@ -1,7 +1,8 @@
 //! Walks the plan: a node starts when its inputs are there and the resources allow it.
 //!
 //! A node's key is settled when its last input is: an upstream node that ran again and ended in the same bytes
-//! turns its dependents into hits (constructive traces). Nodes run on blocking threads inside one rayon pool;
+//! turns its dependents into hits (constructive traces). What is not in the local cache is looked for in the remote, before the node
+//! waits for permits. Nodes run on blocking threads inside one rayon pool;
 //! permits (one per thread) bound how many run side by side.
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
 use heddle_graph::{
     digest::Digest,
     graph::{Graph, NodeId},
-    plan::{Action, Facts, KeyParts, Known, Plan, Trace},
+    plan::{Action, Facts, KeyParts, Plan, Trace},
 };
 use indexmap::IndexMap;
 use tokio::{
@@ -114,7 +115,14 @@ struct Ended {
     why: String,
     seconds: f64,
     rows: BTreeMap<String, RowCount>,
-    result: Result<Trace, Stopped>,
+    result: Result<Made, Stopped>,
+}
+
+/// How a task came by the artifacts.
+enum Made {
+    Ran(Trace),
+    /// They were in the remote.
+    Found(Trace),
 }
 
 impl Ended {
@@ -186,8 +194,9 @@ impl Execution {
         let parts = KeyParts::new(facts, &digests);
         let planned = &plan.nodes[index].action;
         let forced = self.forced.contains(&index) && !self.fresh.contains(&parts.digest());
-        if !forced && let Some(trace) = self.hit(&parts) {
-            self.note_hit(index, trace, walk);
+        if !forced && let Some(trace) = self.store.hit_here(&parts.digest()) {
+            self.store.publish(&trace);
+            self.note_hit(index, trace, false, walk);
             return None;
         }
         let why = match planned {
@@ -216,8 +225,13 @@ impl Execution {
             Weight::Compute => pool.current_num_threads() as u32,
         };
         let span = tracing::info_span!("node", name = %facts.name, kind = %facts.kind);
+        let asks_remote = !forced && self.store.has_remote();
         Some(
             async move {
+                let task = Arc::new(task);
+                if asks_remote && let Some(ended) = task.clone().from_remote().await {
+                    return ended;
+                }
                 // The semaphore is never closed; were it, running without a permit only costs speed.
                 let _permit = permits.acquire_many_owned(wanted).await.ok();
                 let (index, why) = (task.index, task.why.clone());
@@ -234,20 +248,13 @@ impl Execution {
         )
     }
 
-    /// The trace under this key, if all its artifacts are there and whole: damage is a miss.
-    fn hit(&self, parts: &KeyParts) -> Option<Trace> {
-        let trace = self.store.trace(&parts.digest())?;
-        let whole = |digest: &Digest| matches!(self.store.artifact(digest), Ok(Some(_)));
-        trace.outputs.values().all(whole).then_some(trace)
-    }
-
-    fn note_hit(&self, index: usize, trace: Trace, walk: &mut Walk) {
+    fn note_hit(&self, index: usize, trace: Trace, remote: bool, walk: &mut Walk) {
         let facts = &self.facts[index];
         if let Err(error) = self.store.remember(&facts.name, &facts.kind, &trace.parts.digest()) {
             tracing::warn!(node = %facts.name, %error, "the hit could not be noted");
         }
-        self.events.send(Event::Hit { node: facts.name.clone() });
-        let record = NodeRecord::new(facts, NodeState::Hit, 0.0, String::new());
+        self.events.send(Event::Hit { node: facts.name.clone(), remote });
+        let record = NodeRecord { remote, ..NodeRecord::new(facts, NodeState::Hit, 0.0, String::new()) };
         let record = self.with_trace(index, record, &trace);
         walk.done(index, trace.outputs, record);
     }
@@ -257,7 +264,8 @@ impl Execution {
         let facts = &self.facts[index];
         let node = facts.name.clone();
         match result {
-            Ok(trace) => {
+            Ok(Made::Found(trace)) => self.note_hit(index, trace, true, walk),
+            Ok(Made::Ran(trace)) => {
                 let record = NodeRecord { rows, ..NodeRecord::new(facts, NodeState::Ran, seconds, why) };
                 let record = self.with_trace(index, record, &trace);
                 self.fresh.insert(trace.parts.digest());
@@ -301,8 +309,7 @@ impl Execution {
             }));
         }
         for (port, digest) in &trace.outputs {
-            let bytes = self.store.cache().get(digest).ok().flatten();
-            let bytes = bytes.map_or(0, |payload| payload.len() as u64);
+            let bytes = self.store.size(digest).unwrap_or_default();
             record.outputs.insert(port.clone(), OutputRecord { digest: *digest, bytes, file: None });
         }
         record
@@ -398,7 +405,25 @@ impl Task {
         &*self.graph.node(self.id).spec
     }
 
-    fn run(self) -> Ended {
+    /// Brings the artifacts from the remote, beside whatever runs; none if they cannot be had there.
+    async fn from_remote(self: Arc<Self>) -> Option<Ended> {
+        let (index, node) = (self.index, self.facts[self.index].name.clone());
+        let ask = move || self.store.hit_remote(&self.parts.digest());
+        match tokio::task::spawn_blocking(ask).await {
+            Ok(Ok(Some(trace))) => {
+                let (why, rows) = (String::new(), BTreeMap::new());
+                Some(Ended { index, why, seconds: 0.0, rows, result: Ok(Made::Found(trace)) })
+            }
+            Ok(Ok(None)) => None,
+            Ok(Err(error)) => {
+                tracing::warn!(node, %error, "what the remote has could not be kept here; the node runs");
+                None
+            }
+            Err(error) => Some(Ended::early(index, String::new(), Stopped::Failed(panic_message(error)))),
+        }
+    }
+
+    fn run(&self) -> Ended {
         let start = Instant::now();
         let (passing, rows) = (AtomicBool::new(false), Mutex::default());
         let result = self.outputs(&passing, &rows).and_then(|outputs| {
@@ -411,10 +436,12 @@ impl Task {
                 finished_unix: crate::now_unix(),
             };
             let remember = !passing.load(Ordering::Relaxed);
-            self.store.keep(trace, &outputs, remember).map_err(|error| Stopped::Failed(error.to_string()))
+            let kept = self.store.keep(trace, &outputs, remember).map(Made::Ran);
+            kept.map_err(|error| Stopped::Failed(error.to_string()))
         });
         let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ended { index: self.index, why: self.why, seconds: start.elapsed().as_secs_f64(), rows, result }
+        let why = self.why.clone();
+        Ended { index: self.index, why, seconds: start.elapsed().as_secs_f64(), rows, result }
     }
 
     fn outputs(

@@ -134,7 +134,7 @@ impl Kept {
             let identity = model.identity(source, &contents).ok_or_else(unknown)?;
             let set = DigestWriter::new("heddle rows 1").digest(&identity).str(&numerics).finish();
             let bytes = 4 * shape.iter().product::<usize>();
-            let rows = RowSet::open(cx.store.cache(), set, bytes)?;
+            let rows = cx.store.rows(set, bytes)?;
             Ok(KeptSource { source: source.clone(), kind, shape, rows, waiting: Vec::new() })
         };
         let sources = sources.iter().map(open).collect::<Result<_, NodeError>>()?;
