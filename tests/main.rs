@@ -52,6 +52,8 @@ mod plan;
 mod plugins;
 /// Nodes that choose, combine and widen records.
 mod records;
+/// `--remote`: a cache that machines share.
+mod remote;
 /// `run`: results, repeated runs, seeds, threads.
 mod run;
 /// `runs`: looking back.

@@ -31,15 +31,15 @@
 //!
 //! - **Stored means durable.** When a call that writes returns, its bytes are on disk. Packs are synced before the
 //!   index names what is in them; what the index had not yet written down itself is found again by its digest.
-//! - **Never wrong bytes.** A payload is hashed on its first read in a process, a value is checked at every read.
-//!   What does not fit is a miss with a warning. Only the system's refusals (permissions, a full disk) are errors.
+//! - **Never wrong bytes.** A payload is hashed on its first read in a process, or at [every](Cache::check_every_read) one; a value is
+//!   checked at every read. What does not fit is a miss with a warning. Only the system's refusals (permissions, a full disk) are errors.
 //! - **The packs are the truth.** A lost index is rebuilt from them; lost values are misses.
 //! - **Removing is copying.** A pack is never written in place: what is still wanted of one with dead entries is copied to another,
 //!   synced and indexed there, and then the old file is unlinked. So a payload that is held stays readable, and a kill loses nothing.
 //! - **One process.** The folder is locked; see [`Wait`] and [`CacheError::Held`].
 //!
 //! Features of records are rows of one length under a key each ([`RowSet`]): a chunk of them is two payloads, keys and rows, and one
-//! value that names both.
+//! value that names both. Chunks may also lie elsewhere ([`RowsElsewhere`]) and are brought here when a row of them is read.
 //!
 //! This crate must not know what the bytes mean, what a trace or a node is, or how keys are made.
 
@@ -67,7 +67,7 @@ pub use heddle_graph::digest::Digest;
 pub use lock::{Holder, Wait};
 pub use payload::Payload;
 pub use retain::Freed;
-pub use rows::{RowChunk, RowSet};
+pub use rows::{RowChunk, RowSet, RowsElsewhere};
 pub use store::Cache;
 pub use usage::Usage;
 pub use values::KeyValue;

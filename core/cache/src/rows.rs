@@ -11,16 +11,20 @@
 //!
 //! The keys of all chunks are read when a set is opened, and an entry of 8 bytes a row finds them. A chunk's rows are checked when
 //! the first of them is read; a chunk that is damaged is dropped, and its rows are not there.
+//!
+//! A set may have chunks elsewhere too ([`RowsElsewhere`]). Their keys are brought here when the set is opened, their rows when the
+//! first of them is read, and only then does the cache name them.
 
 use std::{
     collections::{BTreeSet, HashSet},
-    sync::OnceLock,
+    fmt,
+    sync::{Arc, OnceLock},
 };
 
 use hashbrown::HashTable;
 use heddle_graph::digest::Digest;
 
-use crate::{Cache, error::CacheError, payload::Payload};
+use crate::{Cache, KeyValue, error::CacheError, payload::Payload};
 
 const SPACE: &str = "rows";
 const KEY_BYTES: usize = 32;
@@ -44,23 +48,31 @@ pub struct RowSet {
     set: Digest,
     row_bytes: usize,
     chunks: Vec<Chunk>,
-    /// Chunk and row of each key; later ones win.
+    /// Chunk and row of each key; later ones win, those here before those elsewhere.
     places: HashTable<(u32, u32)>,
+    elsewhere: Option<Arc<dyn RowsElsewhere>>,
 }
 
 /// Rows that were stored together.
 #[derive(Debug)]
 struct Chunk {
     keys: Payload,
-    digests: ChunkDigests,
+    chunk: RowChunk,
+    is_here: bool,
     /// Read, and checked, when it is first needed; none if it is damaged.
     rows: OnceLock<Option<Payload>>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct ChunkDigests {
-    keys: Digest,
-    rows: Digest,
+/// Another place that has chunks of rows.
+pub trait RowsElsewhere: fmt::Debug + Send + Sync {
+    /// The chunks of a set, as far as they can be had.
+    fn chunks(&self, set: &Digest) -> Vec<RowChunk>;
+
+    /// A payload of a chunk, checked; `None` if it cannot be had. It may be in the cache from then on.
+    ///
+    /// # Errors
+    /// [`CacheError`] where the cache does not take it.
+    fn payload(&self, digest: &Digest) -> Result<Option<Payload>, CacheError>;
 }
 
 /// A chunk of rows, of whatever set.
@@ -84,17 +96,49 @@ impl RowChunk {
     /// # Errors
     /// [`CacheError`] where the cache does not read.
     pub fn all(cache: &Cache) -> Result<Vec<Self>, CacheError> {
-        let mut chunks = Vec::new();
-        for entry in cache.entries(SPACE) {
-            let (key, value) = entry?;
-            let set = key.first_chunk::<KEY_BYTES>().map(|set| Digest::from_bytes(*set));
-            let chunk = set.zip(decode(&value)).map(|(set, (digests, row_bytes, seconds))| {
-                let ChunkDigests { keys, rows } = digests;
-                Self { set, keys, rows, row_bytes, seconds }
-            });
-            chunks.extend(chunk.filter(|chunk| chunk.place() == *key));
-        }
-        Ok(chunks)
+        Self::read(cache.entries(SPACE))
+    }
+
+    /// Those of one set.
+    ///
+    /// # Errors
+    /// [`CacheError`] where the cache does not read.
+    pub fn of_set(cache: &Cache, set: &Digest) -> Result<Vec<Self>, CacheError> {
+        Self::read(cache.entries_under(SPACE, set.as_bytes()))
+    }
+
+    /// The chunk of a set with these keys; its payloads may be gone.
+    ///
+    /// # Errors
+    /// [`CacheError`] where the cache does not read.
+    pub fn find(cache: &Cache, set: &Digest, keys: &Digest) -> Result<Option<Self>, CacheError> {
+        let place = [set.as_bytes().as_slice(), keys.as_bytes()].concat();
+        let value = cache.value(SPACE, &place)?;
+        Ok(value.and_then(|value| Self::from_entry(&place, &value)))
+    }
+
+    fn read(entries: impl Iterator<Item = Result<KeyValue, CacheError>>) -> Result<Vec<Self>, CacheError> {
+        let chunk = |entry: Result<KeyValue, CacheError>| match entry {
+            Ok((key, value)) => Self::from_entry(&key, &value).map(Ok),
+            Err(error) => Some(Err(error)),
+        };
+        entries.filter_map(chunk).collect()
+    }
+
+    /// A chunk out of its key and value; none if they are not of one.
+    pub fn from_entry(key: &[u8], value: &[u8]) -> Option<Self> {
+        let set = Digest::from_bytes(*key.first_chunk::<KEY_BYTES>()?);
+        let (keys, rest) = value.split_first_chunk::<KEY_BYTES>()?;
+        let (rows, rest) = rest.split_first_chunk::<KEY_BYTES>()?;
+        let (row_bytes, rest) = rest.split_first_chunk()?;
+        let seconds = match rest {
+            [] => 0.0,
+            rest => f64::from_le_bytes(rest.try_into().ok()?),
+        };
+        let [keys, rows] = [keys, rows].map(|digest| Digest::from_bytes(*digest));
+        let seconds = Some(seconds).filter(|seconds| *seconds >= 0.0).unwrap_or(0.0);
+        let chunk = Self { set, keys, rows, row_bytes: u64::from_le_bytes(*row_bytes), seconds };
+        (chunk.place() == *key).then_some(chunk)
     }
 
     /// Names chunks whose payloads are stored; durable when it returns.
@@ -123,11 +167,17 @@ impl RowChunk {
         bytes / KEY_BYTES as u64
     }
 
+    /// Whether payloads of these lengths are its keys and rows.
+    pub fn fits(&self, keys: u64, rows: u64) -> bool {
+        keys.is_multiple_of(KEY_BYTES as u64) && Self::count(keys).checked_mul(self.row_bytes) == Some(rows)
+    }
+
     fn place(&self) -> Vec<u8> {
         [self.set.as_bytes().as_slice(), self.keys.as_bytes()].concat()
     }
 
-    fn value(&self) -> Vec<u8> {
+    /// What the space `rows` has under its set and keys.
+    pub fn value(&self) -> Vec<u8> {
         let (row_bytes, seconds) = (self.row_bytes.to_le_bytes(), self.seconds.to_le_bytes());
         [self.keys.as_bytes().as_slice(), self.rows.as_bytes(), &row_bytes, &seconds].concat()
     }
@@ -139,17 +189,41 @@ impl RowSet {
     /// # Errors
     /// [`CacheError`] where the cache does not read.
     pub fn open(cache: &Cache, set: Digest, row_bytes: usize) -> Result<Self, CacheError> {
+        Self::open_over(cache, None, set, row_bytes)
+    }
+
+    /// The same with chunks that lie elsewhere, for keys that have no row here.
+    ///
+    /// # Errors
+    /// [`CacheError`] where the cache does not read.
+    pub fn open_over(
+        cache: &Cache,
+        elsewhere: Option<Arc<dyn RowsElsewhere>>,
+        set: Digest,
+        row_bytes: usize,
+    ) -> Result<Self, CacheError> {
         let (chunks, places) = (Vec::new(), HashTable::new());
-        let mut opened = Self { cache: cache.clone(), set, row_bytes, chunks, places };
-        for entry in cache.entries_under(SPACE, set.as_bytes()) {
-            let (key, value) = entry?;
-            let Some((digests, bytes, _)) = decode(&value) else { continue };
-            if bytes != row_bytes as u64 {
+        let mut opened = Self { cache: cache.clone(), set, row_bytes, chunks, places, elsewhere };
+        let mut here = HashSet::new();
+        for chunk in RowChunk::of_set(cache, &set)? {
+            if chunk.row_bytes != row_bytes as u64 {
                 continue;
             }
-            match cache.get(&digests.keys)? {
-                Some(keys) => opened.add(digests, keys),
-                None => cache.remove(SPACE, &key)?,
+            match cache.get(&chunk.keys)? {
+                Some(keys) => {
+                    here.insert(chunk.keys);
+                    opened.add(chunk, keys, true);
+                }
+                None => RowChunk::forget(cache, &[chunk])?,
+            }
+        }
+        if let Some(elsewhere) = opened.elsewhere.clone() {
+            for chunk in elsewhere.chunks(&set) {
+                let is_new =
+                    chunk.set == set && chunk.row_bytes == row_bytes as u64 && !here.contains(&chunk.keys);
+                if is_new && let Some(keys) = elsewhere.payload(&chunk.keys)? {
+                    opened.add(chunk, keys, false);
+                }
             }
         }
         Ok(opened)
@@ -176,7 +250,7 @@ impl RowSet {
     /// [`CacheError`] where the cache does not read.
     pub fn get(&self, key: &Digest) -> Result<Option<Payload>, CacheError> {
         let Some((chunk, row)) = self.place(key) else { return Ok(None) };
-        let Some(rows) = self.rows(chunk)? else { return Ok(None) };
+        let Some(rows) = self.rows(&self.chunks[chunk as usize])? else { return Ok(None) };
         Ok(rows.part(row as usize * self.row_bytes..(row as usize + 1) * self.row_bytes))
     }
 
@@ -197,7 +271,7 @@ impl RowSet {
     /// The set and, of each chunk that has a row of these keys, the digest of its keys.
     pub fn chunks_of(&self, keys: impl IntoIterator<Item = Digest>) -> (Digest, Vec<Digest>) {
         let chunks: BTreeSet<u32> = keys.into_iter().filter_map(|key| Some(self.place(&key)?.0)).collect();
-        (self.set, chunks.into_iter().map(|chunk| self.chunks[chunk as usize].digests.keys).collect())
+        (self.set, chunks.into_iter().map(|chunk| self.chunks[chunk as usize].chunk.keys).collect())
     }
 
     /// Stores rows, which lie one after the other, under their keys; durable when it returns. `seconds` is what they took to compute.
@@ -214,30 +288,30 @@ impl RowSet {
         }
         let all: Vec<u8> = keys.iter().flat_map(|key| *key.as_bytes()).collect();
         let stored = self.cache.put_many(&[&all, rows])?;
-        let digests = ChunkDigests { keys: stored[0], rows: stored[1] };
-        let ChunkDigests { keys, rows } = digests;
-        let chunk = RowChunk { set: self.set, keys, rows, row_bytes: self.row_bytes as u64, seconds };
+        let (set, row_bytes) = (self.set, self.row_bytes as u64);
+        let chunk = RowChunk { set, keys: stored[0], rows: stored[1], row_bytes, seconds };
         RowChunk::name(&self.cache, &[chunk])?;
-        if let Some(keys) = self.cache.get(&digests.keys)? {
-            self.add(digests, keys);
+        if let Some(keys) = self.cache.get(&chunk.keys)? {
+            self.add(chunk, keys, true);
         }
         Ok(())
     }
 
     /// Makes the keys of a chunk known.
-    fn add(&mut self, digests: ChunkDigests, keys: Payload) {
-        let chunk = self.chunks.len() as u32;
+    fn add(&mut self, chunk: RowChunk, keys: Payload, is_here: bool) {
+        let number = self.chunks.len() as u32;
         let count = (keys.len() / KEY_BYTES) as u32;
-        self.chunks.push(Chunk { keys, digests, rows: OnceLock::new() });
+        self.chunks.push(Chunk { keys, chunk, is_here, rows: OnceLock::new() });
         let chunks = &self.chunks;
         self.places.reserve(count as usize, |place| hash(key_at(chunks, *place)));
         for row in 0..count {
-            let key = key_at(chunks, (chunk, row));
+            let key = key_at(chunks, (number, row));
             let same = |place: &(u32, u32)| key_at(chunks, *place) == key;
             match self.places.find_mut(hash(key), same) {
-                Some(place) => *place = (chunk, row),
+                Some(place) if is_here => *place = (number, row),
+                Some(_) => {}
                 None => {
-                    self.places.insert_unique(hash(key), (chunk, row), |place| hash(key_at(chunks, *place)));
+                    self.places.insert_unique(hash(key), (number, row), |place| hash(key_at(chunks, *place)));
                 }
             }
         }
@@ -248,22 +322,30 @@ impl RowSet {
         self.places.find(hash(key), |place| key_at(&self.chunks, *place) == key).copied()
     }
 
-    fn rows(&self, chunk: u32) -> Result<Option<&Payload>, CacheError> {
-        let chunk = &self.chunks[chunk as usize];
-        if let Some(rows) = chunk.rows.get() {
-            return Ok(rows.as_ref());
+    fn rows(&self, chunk: &Chunk) -> Result<Option<Payload>, CacheError> {
+        if !self.cache.checks_every_read()
+            && let Some(rows) = chunk.rows.get()
+        {
+            return Ok(rows.clone());
         }
-        let rows = self.cache.get(&chunk.digests.rows)?;
-        let whole = chunk.keys.len() / KEY_BYTES * self.row_bytes;
-        let rows = rows.filter(|rows| rows.len() == whole);
-        if rows.is_none() {
-            self.cache.remove(SPACE, &self.key(&chunk.digests))?;
+        let rows = match &self.elsewhere {
+            Some(elsewhere) if !chunk.is_here => elsewhere.payload(&chunk.chunk.rows)?,
+            _ => self.cache.get(&chunk.chunk.rows)?,
+        };
+        let rows = rows.filter(|rows| chunk.chunk.fits(chunk.keys.len() as u64, rows.len() as u64));
+        match (&rows, chunk.is_here) {
+            (None, true) => RowChunk::forget(&self.cache, &[chunk.chunk])?,
+            (Some(_), false) if chunk.rows.get().is_none() => self.adopt(&chunk.chunk)?,
+            _ => {}
         }
-        Ok(chunk.rows.get_or_init(|| rows).as_ref())
+        let _ = chunk.rows.set(rows.clone());
+        Ok(rows)
     }
 
-    fn key(&self, digests: &ChunkDigests) -> Vec<u8> {
-        [self.set.as_bytes().as_slice(), digests.keys.as_bytes()].concat()
+    /// Names a chunk that was brought here.
+    fn adopt(&self, chunk: &RowChunk) -> Result<(), CacheError> {
+        let is_here = self.cache.contains(&chunk.keys)? && self.cache.contains(&chunk.rows)?;
+        if is_here { RowChunk::name(&self.cache, &[*chunk]) } else { Ok(()) }
     }
 }
 
@@ -274,20 +356,4 @@ fn key_at(chunks: &[Chunk], (chunk, row): (u32, u32)) -> &[u8] {
 /// Keys are digests: any of their bytes are as good as a hash.
 fn hash(key: &[u8]) -> u64 {
     key.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
-}
-
-fn decode(value: &[u8]) -> Option<(ChunkDigests, u64, f64)> {
-    let (keys, rest) = value.split_first_chunk::<KEY_BYTES>()?;
-    let (rows, rest) = rest.split_first_chunk::<KEY_BYTES>()?;
-    let (bytes, rest) = rest.split_first_chunk()?;
-    let seconds = match rest {
-        [] => 0.0,
-        rest => f64::from_le_bytes(rest.try_into().ok()?),
-    };
-    let digests = ChunkDigests { keys: Digest::from_bytes(*keys), rows: Digest::from_bytes(*rows) };
-    Some((
-        digests,
-        u64::from_le_bytes(*bytes),
-        Some(seconds).filter(|seconds| *seconds >= 0.0).unwrap_or(0.0),
-    ))
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -54,6 +54,8 @@ struct Store {
     index: Index,
     /// Payloads that were found right in this process.
     proven: RwLock<HashSet<Digest>>,
+    /// Payloads are hashed although they are proven.
+    paranoid: AtomicBool,
     index_dir: PathBuf,
     tmp_dir: PathBuf,
     next_tmp: AtomicU64,
@@ -85,11 +87,23 @@ impl Cache {
             packs,
             index,
             proven: RwLock::default(),
+            paranoid: AtomicBool::new(false),
             index_dir,
             tmp_dir,
             next_tmp: AtomicU64::new(0),
             _lock: lock,
         })))
+    }
+
+    /// From now on, payloads are hashed at every read and not at the first one in a process: what the disk or another program does to
+    /// a pack meanwhile is found when it is read next.
+    pub fn check_every_read(&self) {
+        self.0.paranoid.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether payloads are hashed at every read.
+    pub(crate) fn checks_every_read(&self) -> bool {
+        self.0.paranoid.load(Ordering::Relaxed)
     }
 
     /// Stores a payload, unless it is there and right; durable when it returns.
@@ -140,7 +154,8 @@ impl Cache {
             payload = packs.read(&location)?;
         }
         if let Some(payload) = payload {
-            if proven.read().unwrap_or_else(PoisonError::into_inner).contains(digest) {
+            let is_proven = || proven.read().unwrap_or_else(PoisonError::into_inner).contains(digest);
+            if !self.checks_every_read() && is_proven() {
                 return Ok(Some(payload));
             }
             if Digest::of(&payload) == *digest {

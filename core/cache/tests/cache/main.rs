@@ -1,6 +1,7 @@
 //! The store as its users see it: one binary, one module per promise.
 
 mod damage; // flipped bits and cut files: a miss, never wrong bytes
+mod elsewhere; // rows of another place, and reads that are checked every time
 mod kill; // processes killed while they write
 mod lock; // one process per folder
 mod retain; // dropping and compacting

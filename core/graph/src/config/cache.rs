@@ -1,7 +1,8 @@
-//! `[cache]`: how much the cache may hold. None of it enters a cache key.
+//! `[cache]`: how much the cache may hold, and with whom it is shared. None of it enters a cache key.
 
 use super::{
     reader::{ReadEnv, Reader},
+    remote::RemoteUrl,
     size::Size,
     value::Table,
 };
@@ -12,6 +13,8 @@ use crate::source::Span;
 pub struct CacheSettings {
     /// Bytes of artifacts and rows that a run leaves in the cache at most; `None` is no limit.
     pub max_size: Option<u64>,
+    /// The remote that machines share; `None` is none.
+    pub remote: Option<String>,
 }
 
 impl CacheSettings {
@@ -25,7 +28,15 @@ impl CacheSettings {
             )
             .not_in_key("what is kept does not change results")
             .optional();
-        Self { max_size: max_size.map(|size| size.0) }
+        let remote = reader
+            .field::<RemoteUrl>(
+                "remote",
+                "a second cache that machines share, as \"file:///shared/heddle\", \"s3://bucket/prefix\", \"gs://bucket/prefix\" or \
+                 \"az://container/prefix\"; `--cache` says what is read and written there",
+            )
+            .not_in_key("what is kept does not change results")
+            .optional();
+        Self { max_size: max_size.map(|size| size.0), remote: remote.map(|url| url.0) }
     }
 
     /// Reads the table of an experiment; without one, there is no limit.

@@ -20,6 +20,7 @@ mod node;
 mod overrides;
 mod params;
 mod reader;
+mod remote;
 mod run;
 mod share;
 mod size;

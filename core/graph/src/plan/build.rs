@@ -33,6 +33,8 @@ pub trait Known {
     fn latest(&self, node: &str, kind: &str) -> Option<Trace>;
     /// Whether an artifact's bytes are there.
     fn has(&self, digest: &Digest) -> bool;
+    /// Whether they are on this machine; asked of those that [`has`](Self::has) knows.
+    fn is_here(&self, digest: &Digest) -> bool;
 }
 
 /// What happens to a node.
@@ -66,6 +68,9 @@ pub struct NodePlan {
     pub kind: String,
     /// The key, if all inputs are known.
     pub key: Option<Digest>,
+    /// It is a hit with an artifact that is only in a remote cache.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub remote: bool,
     /// What happens.
     #[serde(flatten)]
     pub action: Action,
@@ -114,7 +119,11 @@ pub fn build(facts: &[Facts], wanted: &BTreeSet<usize>, forced: &BTreeSet<usize>
         } else {
             (None, Action::Skip)
         };
-        nodes.push(NodePlan { name: fact.name.clone(), kind: fact.kind.clone(), key, action });
+        let remote = match &action {
+            Action::Hit { trace } => !trace.outputs.values().all(|digest| known.is_here(digest)),
+            Action::Run { .. } | Action::Skip => false,
+        };
+        nodes.push(NodePlan { name: fact.name.clone(), kind: fact.kind.clone(), key, remote, action });
     }
     Plan { nodes }
 }
@@ -199,6 +208,7 @@ mod tests {
     struct Memory {
         traces: BTreeMap<Digest, Trace>,
         gone: BTreeSet<Digest>,
+        far: BTreeSet<Digest>,
     }
 
     impl Known for Memory {
@@ -210,6 +220,9 @@ mod tests {
         }
         fn has(&self, digest: &Digest) -> bool {
             !self.gone.contains(digest)
+        }
+        fn is_here(&self, digest: &Digest) -> bool {
+            !self.far.contains(digest)
         }
     }
 
@@ -303,6 +316,17 @@ mod tests {
         memory.gone.insert(Digest::of(b"2"));
         let Action::Run { reason, .. } = &plan(&facts, &memory).nodes[2].action else { panic!("c runs") };
         assert_eq!(*reason, RunReason::Lost { outputs: vec!["out".into()] });
+    }
+
+    #[test]
+    fn a_hit_with_a_far_artifact_is_told_apart() {
+        let facts = chain(json!({"bytes": 0}));
+        let mut memory = Memory::default();
+        finish(&mut memory, &facts);
+        memory.far.insert(Digest::of(b"1"));
+        let plan = plan(&facts, &memory);
+        assert_eq!(plan.hits(), 3);
+        assert_eq!(plan.nodes.iter().map(|node| node.remote).collect::<Vec<_>>(), [false, true, false]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use heddle_graph::config::{Device, Size};
 
 use super::verify::Percent;
+use crate::exec::CacheModes;
 
 /// Declarative experiments for vision-language models.
 ///
@@ -105,6 +106,26 @@ pub enum Command {
     Cache(CacheOptions),
 }
 
+/// Which caches are used, and how.
+///
+/// The local cache is in the home folder. The remote one is shared: what it has is brought here and checked, what is made here is
+/// published there.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Caches")]
+pub struct CacheArgs {
+    /// What is read and written: `local:rw` or `local:r`; `remote:rw`, `remote:r` or `remote:none`. With `local:r`, what the command
+    /// makes is not kept [default: local:rw,remote:rw].
+    #[arg(long, value_name = "MODES", env = "HEDDLE_CACHE")]
+    pub cache: Option<CacheModes>,
+    /// The remote: `file:///shared/heddle`, `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`
+    /// [default: `[cache] remote`].
+    #[arg(long, value_name = "URL", env = "HEDDLE_REMOTE")]
+    pub remote: Option<String>,
+    /// Compare digests at every read of an artifact or of rows, not at the first one only; slower.
+    #[arg(long)]
+    pub paranoid: bool,
+}
+
 /// Which experiment, with which changes.
 #[derive(Debug, Args)]
 pub struct Target {
@@ -121,6 +142,8 @@ pub struct Target {
     /// If another heddle holds the cache, wait for it.
     #[arg(long)]
     pub wait: bool,
+    #[command(flatten)]
+    pub caches: CacheArgs,
 }
 
 /// Which variants of the experiment.
@@ -237,6 +260,8 @@ pub struct GraphOptions {
     /// Colour the nodes of an experiment: in the cache green, to be run red.
     #[arg(long, conflicts_with = "cut")]
     pub plan: bool,
+    #[command(flatten)]
+    pub caches: CacheArgs,
 }
 
 /// Language of a drawing.
@@ -352,6 +377,8 @@ pub struct FinishedRun {
     /// If another heddle holds the cache, wait for it.
     #[arg(long)]
     pub wait: bool,
+    #[command(flatten)]
+    pub caches: CacheArgs,
 }
 
 /// `heddle caption`.
@@ -438,6 +465,8 @@ pub struct DataSource {
     /// If another heddle holds the cache, wait for it.
     #[arg(long)]
     pub wait: bool,
+    #[command(flatten)]
+    pub caches: CacheArgs,
 }
 
 /// `heddle data show`.
@@ -629,6 +658,8 @@ pub struct ExportOptions {
     /// If another heddle holds the cache, wait for it.
     #[arg(long)]
     pub wait: bool,
+    #[command(flatten)]
+    pub caches: CacheArgs,
 }
 
 /// A form of weights that other tools read.
@@ -703,7 +734,8 @@ pub struct DiffOptions {
 #[command(
     after_help = "Without `--recompute` nothing is computed: the run's folder of artifacts is written anew from the cache, and its \
     report is shown. With it, the experiment runs again as the run's record keeps it, in an empty cache of its own, and every \
-    artifact is compared; exit code 4 if one differs. Data that the experiment reads has to be where it was."
+    artifact is compared; exit code 4 if one differs. Neither the local cache nor a remote is asked then. Data that the experiment \
+    reads has to be where it was."
 )]
 pub struct ReplayOptions {
     /// The run: its id, the start of it, or `latest`.
@@ -717,6 +749,8 @@ pub struct ReplayOptions {
     /// If another heddle holds the cache, wait for it.
     #[arg(long)]
     pub wait: bool,
+    #[command(flatten)]
+    pub caches: CacheArgs,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -746,6 +780,8 @@ pub struct VerifyOptions {
     /// If another heddle holds the cache, wait for it.
     #[arg(long)]
     pub wait: bool,
+    #[command(flatten)]
+    pub caches: CacheArgs,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -775,6 +811,8 @@ pub struct WhyOptions {
     /// If another heddle holds the cache, wait for it.
     #[arg(long)]
     pub wait: bool,
+    #[command(flatten)]
+    pub caches: CacheArgs,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -107,7 +107,7 @@ fn verify(store: &Store) -> Result<Exit, Failure> {
 }
 
 /// Bytes for people, decimal.
-fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     match count {
         0..1_000 => format!("{count} B"),
         1_000..1_000_000 => format!("{:.1} kB", count as f64 / 1e3),

@@ -26,7 +26,7 @@ pub fn run(options: &CaptionOptions, common: &Common) -> Result<Exit, Failure> {
     })?;
     let nodes = sources(&project.graph, id, &PORTS);
     let home = home::of_experiment(common, &options.run.file);
-    let asked = Asked::finished(&nodes, options.run.wait, options.run.threads);
+    let asked = Asked::finished(&nodes, &options.run);
     let ready = Prepared::new(project, &home, &format!("caption {}", options.run.file), asked)?;
     let artifact = |port: &str| artifact(&ready, id, port, true);
     let (weights, tokenizer, records) = (artifact("weights")?, artifact("tokenizer")?, artifact("records")?);

@@ -30,7 +30,7 @@ pub fn run(options: &ChatOptions, common: &Common) -> Result<Exit, Failure> {
     })?;
     let nodes = sources(&project.graph, id, &PORTS);
     let home = home::of_experiment(common, &options.run.file);
-    let asked = Asked::finished(&nodes, options.run.wait, options.run.threads);
+    let asked = Asked::finished(&nodes, &options.run);
     let ready = Prepared::new(project, &home, &format!("chat {}", options.run.file), asked)?;
     let artifact = |port: &str| artifact(&ready, id, port, true);
     let (weights, tokenizer, records) = (artifact("weights")?, artifact("tokenizer")?, artifact("records")?);

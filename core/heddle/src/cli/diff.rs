@@ -18,7 +18,7 @@ use super::{
     plan::Memory,
     runs,
 };
-use crate::exec::{NodeRecord, RunRecord, RunsDir};
+use crate::exec::{CacheUse, NodeRecord, RunRecord, RunsDir};
 
 /// Runs the command.
 pub fn run(options: &DiffOptions, common: &Common) -> Result<Exit, Failure> {
@@ -31,7 +31,7 @@ pub fn run(options: &DiffOptions, common: &Common) -> Result<Exit, Failure> {
     };
     let (a, b) = (read(&options.a)?, read(&options.b)?);
     // The cache knows what keys are made of. Where another heddle holds it, the records have to do.
-    let memory = Memory::open(&home, "diff", false).ok();
+    let memory = Memory::open(&home, "diff", false, &CacheUse::default()).ok();
     let known = memory.as_ref().map(Memory::known);
     let difference = Difference::of(&a, &b, known, known);
     if options.json {

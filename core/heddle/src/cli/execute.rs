@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
 use heddle_graph::graph::NodeId;
+use heddle_remote::Traffic;
 
 use super::{
     cache, deliver,
@@ -13,7 +14,7 @@ use super::{
     prepare::{Driver, Prepared, say_failures},
     progress::Show,
 };
-use crate::exec::{CellRecord, NodeState, Outcome, RunRecord, RunsDir, Versions};
+use crate::exec::{CellRecord, NodeState, Outcome, RemoteRecord, RunRecord, RunsDir, Versions};
 
 /// What a run's record says of the command that it belongs to.
 #[derive(Debug, Clone, Default)]
@@ -75,6 +76,7 @@ pub fn run(
         config: project.experiment.resolved.clone(),
         graph_of: project.graph_of(),
         texts: project.texts(),
+        remote: None,
         nodes: Vec::new(),
         metrics: BTreeMap::new(),
     };
@@ -84,6 +86,10 @@ pub fn run(
 
     let (outcome, nodes) = ready.run_by(driver, show);
     record.nodes = nodes;
+    record.remote = store.traffic().map(|(url, traffic)| {
+        let Traffic { fetched, published } = traffic;
+        RemoteRecord { url, fetched_bytes: fetched, published_bytes: published }
+    });
     record.seconds = start.elapsed().as_secs_f64();
     record.state = match outcome {
         Outcome::Done => "done",
@@ -143,7 +149,11 @@ impl Finished {
         let record = &self.record;
         let count = |state| record.nodes.iter().filter(|node| node.state == state).count();
         let (hits, ran) = (count(NodeState::Hit), count(NodeState::Ran));
-        let kept = format!("artifacts: {}", self.dir.join("artifacts").display());
+        let mut kept = format!("artifacts: {}", self.dir.join("artifacts").display());
+        if let Some(RemoteRecord { url, fetched_bytes, published_bytes }) = &record.remote {
+            let (fetched, published) = (cache::bytes(*fetched_bytes), cache::bytes(*published_bytes));
+            kept += &format!("\nremote {url}: fetched {fetched}, published {published}");
+        }
         let seconds = record.seconds;
         match self.outcome {
             Outcome::Done if ran == 0 => {

@@ -28,9 +28,11 @@ pub fn table(plan: &Plan) -> String {
         plan.nodes.iter().map(|node| text(node).chars().count()).max().unwrap_or(0)
     };
     let (names, kinds) = (width(|node| &node.name), width(|node| &node.kind));
+    let words = if plan.nodes.iter().any(|node| node.remote) { 14 } else { 5 };
     let mut lines = Vec::with_capacity(plan.nodes.len() + 1);
     for node in &plan.nodes {
         let (word, cost, why) = match &node.action {
+            Action::Hit { .. } if node.remote => ("hit (remote)", String::new(), String::new()),
             Action::Hit { .. } => ("hit", String::new(), String::new()),
             Action::Skip => ("skip", String::new(), "not asked for".to_owned()),
             Action::Run { reason, seconds } => {
@@ -38,7 +40,7 @@ pub fn table(plan: &Plan) -> String {
                 (word, seconds.map_or("?".to_owned(), duration), reason.to_string())
             }
         };
-        let line = format!("{word:<5}{:<names$}  {:<kinds$}  {cost:>8}  {why}", node.name, node.kind);
+        let line = format!("{word:<words$}{:<names$}  {:<kinds$}  {cost:>8}  {why}", node.name, node.kind);
         lines.push(line.trim_end().to_owned());
     }
     lines.push(summary(plan));

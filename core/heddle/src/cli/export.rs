@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     device,
-    exec::{RunsDir, Store},
+    exec::{CacheUse, RunsDir, Store},
     model::{adapters_in, merged},
     project,
 };
@@ -82,7 +82,7 @@ fn of_run(options: &ExportOptions, common: &Common) -> Result<(Store, Made), Fai
     let nodes = record.nodes.iter().filter(|node| node.outputs.contains_key(PORT));
     let names: Vec<&str> = nodes.map(|node| node.name.as_str()).collect();
     let name = pick(&names, options.node.as_deref(), &format!("run {id}"))?;
-    let store = open(&home, options)?;
+    let store = open(&home, options, &options.caches.with_that_of(&record)?)?;
     let node = record.nodes.iter().find(|node| node.name == name);
     let trace = node.and_then(|node| store.trace(&node.key?));
     let made = trace.and_then(|trace| Made::of(name, trace));
@@ -100,7 +100,8 @@ fn of_experiment(options: &ExportOptions, common: &Common) -> Result<(Store, Mad
     let names: Vec<&str> =
         graph.ids().filter(|id| gives(*id)).map(|id| graph.node(id).name.as_str()).collect();
     let name = pick(&names, options.node.as_deref(), &format!("`{file}`"))?.to_owned();
-    let store = open(&home::of_experiment(common, file), options)?;
+    let used = options.caches.with(project.experiment.cache.remote.as_deref())?;
+    let store = open(&home::of_experiment(common, file), options, &used)?;
     let (facts, _) = project.facts(Some(&store), device::choose(project.experiment.run.device))?;
     let wanted = project.places(std::slice::from_ref(&name))?;
     let plan = plan::build(&facts, &wanted, &Default::default(), &store);
@@ -132,12 +133,12 @@ fn pick<'a>(names: &[&'a str], wanted: Option<&str>, of: &str) -> Result<&'a str
     Err(Failure::Other(message))
 }
 
-fn open(home: &Path, options: &ExportOptions) -> Result<Store, Failure> {
+fn open(home: &Path, options: &ExportOptions, used: &CacheUse) -> Result<Store, Failure> {
     if !home.join("cache").is_dir() {
         return Err(Failure::Other(format!("there is no cache in {}; run first", home.display())));
     }
     let wait = if options.wait { Wait::Yes } else { Wait::No };
-    Ok(Store::open(home, &format!("export {}", options.run), wait)?)
+    Ok(Store::open_with(home, &format!("export {}", options.run), wait, used)?)
 }
 
 /// Writes tensors and `config.json`; says what was written.

@@ -10,6 +10,7 @@ use heddle_graph::{
 use heddle_tensor::HostTensor;
 
 use super::{
+    args::FinishedRun,
     exit::Failure,
     prepare::{Asked, Prepared},
 };
@@ -85,8 +86,9 @@ pub fn artifact(ready: &Prepared, id: NodeId, port: &str, quiet: bool) -> Result
 
 impl Asked<'_> {
     /// What a command that uses a finished run asks for.
-    pub fn finished(nodes: &[String], wait: bool, threads: Option<u16>) -> Asked<'_> {
-        Asked { nodes, wait, threads: threads.map(usize::from), ..Asked::default() }
+    pub fn finished<'a>(nodes: &'a [String], run: &'a FinishedRun) -> Asked<'a> {
+        let (threads, caches) = (run.threads.map(usize::from), Some(&run.caches));
+        Asked { nodes, wait: run.wait, threads, caches, ..Asked::default() }
     }
 }
 

@@ -33,7 +33,7 @@ pub fn run(options: &GraphOptions, common: &Common) -> Result<Exit, Failure> {
             match &options.cut {
                 Some(node) => of_cut(&project, node, options.format)?,
                 None if options.plan => {
-                    let planned = plan::of_file(&project, &options.file, common)?;
+                    let planned = plan::of_file(&project, &options.file, &options.caches, common)?;
                     draw(&project.graph, options.format, &|id| of_plan(&planned, id))?
                 }
                 None => draw(&project.graph, options.format, &plain)?,

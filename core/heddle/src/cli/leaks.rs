@@ -112,7 +112,8 @@ fn learns_from_images(graph: &Graph<dyn Node>, id: NodeId) -> bool {
 
 /// The pictures of a records artifact; none if it does not read.
 fn pictures_of(store: &Store, digest: Digest, from: &str) -> Option<Vec<Picture>> {
-    let bytes = store.artifact(&digest).ok()??;
+    // What is only in a remote is not fetched for this.
+    let bytes = store.here(&digest).ok()??;
     let artifact = Artifact { label: None, part: None, from: from.to_owned(), digest, bytes };
     let records = Records::read(&artifact).ok()?;
     let mut pictures = Vec::new();

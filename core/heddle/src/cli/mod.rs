@@ -3,6 +3,7 @@
 mod apply;
 mod args;
 mod cache;
+mod caches;
 mod caption;
 mod cells;
 mod chat;

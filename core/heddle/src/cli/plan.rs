@@ -11,7 +11,7 @@ use heddle_graph::{
 use serde_json::json;
 
 use super::{
-    args::{Common, PlanOptions},
+    args::{CacheArgs, Common, PlanOptions},
     cells::{self, plan::Plans},
     cut,
     exit::{Exit, Failure},
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     device,
-    exec::{Library, Store},
+    exec::{CacheUse, Elsewhere, Library, Store},
     files::Disk,
     project::{self, Project},
 };
@@ -39,24 +39,36 @@ impl Known for Nothing {
     fn has(&self, _: &Digest) -> bool {
         false
     }
+    fn is_here(&self, _: &Digest) -> bool {
+        false
+    }
 }
 
-/// The cache if there is one. Planning runs nothing and makes no cache: without one everything is a miss.
-pub struct Memory(Option<Store>);
+/// The caches if there are any. Planning runs nothing and makes no cache: without one everything is a miss.
+pub struct Memory {
+    store: Option<Store>,
+    /// A remote without a local cache.
+    remote: Option<Elsewhere>,
+}
 
 impl Memory {
     /// Opens the cache under a home folder, if it was ever made.
-    pub fn open(home: &std::path::Path, what: &str, wait: bool) -> Result<Self, Failure> {
+    pub fn open(home: &std::path::Path, what: &str, wait: bool, used: &CacheUse) -> Result<Self, Failure> {
         let wait = if wait { Wait::Yes } else { Wait::No };
-        Ok(Self(match home.join("cache").is_dir() {
-            true => Some(Store::open(home, what, wait)?),
-            false => None,
-        }))
+        if home.join("cache").is_dir() {
+            return Ok(Self { store: Some(Store::open_with(home, what, wait, used)?), remote: None });
+        }
+        let remote = used.remote.as_ref().and_then(|(address, _)| Elsewhere::open(address));
+        Ok(Self { store: None, remote })
     }
 
     /// What it knows.
     pub fn known(&self) -> &dyn Known {
-        self.0.as_ref().map_or(&Nothing, |store| store)
+        match (&self.store, &self.remote) {
+            (Some(store), _) => store,
+            (None, Some(remote)) => remote,
+            (None, None) => &Nothing,
+        }
     }
 
     /// Records that a stage learns from and an evaluation behind it scores, as far as they are in the cache.
@@ -65,7 +77,7 @@ impl Memory {
             Action::Hit { trace } => trace.outputs.get(port).copied(),
             _ => None,
         };
-        self.0.as_ref().map(|store| leaks(&project.graph, store, &known)).unwrap_or_default()
+        self.store.as_ref().map(|store| leaks(&project.graph, store, &known)).unwrap_or_default()
     }
 
     /// The facts of an experiment's nodes.
@@ -76,18 +88,19 @@ impl Memory {
     /// The same, with the library of the files that the nodes read.
     pub fn facts_and_files(&self, project: &Project) -> Result<(Vec<plan::Facts>, Library), Failure> {
         let compute = device::choose(project.experiment.run.device);
-        Ok(project.facts(self.0.as_ref(), compute)?)
+        Ok(project.facts(self.store.as_ref(), compute)?)
     }
 
     /// The cache, if it was ever made.
     pub fn store(&self) -> Option<&Store> {
-        self.0.as_ref()
+        self.store.as_ref()
     }
 }
 
 /// The plan of everything that an experiment has, without waiting for the cache.
-pub fn of_file(project: &Project, file: &str, common: &Common) -> Result<Plan, Failure> {
-    let memory = Memory::open(&home::of_experiment(common, file), &format!("plan {file}"), false)?;
+pub fn of_file(project: &Project, file: &str, caches: &CacheArgs, common: &Common) -> Result<Plan, Failure> {
+    let used = caches.with(project.experiment.cache.remote.as_deref())?;
+    let memory = Memory::open(&home::of_experiment(common, file), &format!("plan {file}"), false, &used)?;
     Ok(plan::build(&memory.facts(project)?, &project.places(&[])?, &BTreeSet::new(), memory.known()))
 }
 
@@ -100,7 +113,8 @@ pub fn run(options: &PlanOptions, common: &Common) -> Result<Exit, Failure> {
         true => Some(cells::select(&project, &options.variants)?),
         false => None,
     };
-    let memory = Memory::open(&home, &format!("plan {}", target.file), target.wait)?;
+    let used = target.caches.with(project.experiment.cache.remote.as_deref())?;
+    let memory = Memory::open(&home, &format!("plan {}", target.file), target.wait, &used)?;
     let build = |project: &Project, facts: &[plan::Facts]| -> Result<Plan, Failure> {
         let wanted: BTreeSet<usize> = project.places(&target.nodes)?;
         let forced = project.forced(&wanted, &target.force)?;
@@ -111,6 +125,7 @@ pub fn run(options: &PlanOptions, common: &Common) -> Result<Exit, Failure> {
         let mut plans = Plans::default();
         for cell in &cells {
             let variant = project.of_cell(cell, &Disk)?;
+            cells::check_remote(&project, &variant, &cell.record)?;
             let facts = memory.facts(&variant)?;
             plans.add(cell.record.clone(), &facts, build(&variant, &facts)?);
         }

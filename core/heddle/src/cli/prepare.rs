@@ -7,13 +7,14 @@ use heddle_graph::plan;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    args::CacheArgs,
     exit::Failure,
     explain, output,
     progress::{Progress, Show},
 };
 use crate::{
     device,
-    exec::{Events, Execution, Flights, Fresh, Library, NodeRecord, OnFailure, Outcome, Store},
+    exec::{CacheUse, Events, Execution, Flights, Fresh, Library, NodeRecord, OnFailure, Outcome, Store},
     project::Project,
 };
 
@@ -30,6 +31,8 @@ pub struct Asked<'a> {
     pub threads: Option<usize>,
     /// What a failed node does to the others.
     pub on_failure: OnFailure,
+    /// Which caches are used; the local one alone without.
+    pub caches: Option<&'a CacheArgs>,
 }
 
 /// A plan and all that running it needs.
@@ -52,15 +55,17 @@ pub struct Prepared {
 }
 
 /// Opens the cache under a home folder, which is made if it is not there.
-pub fn open_store(home: &Path, what: &str, wait: bool) -> Result<Store, Failure> {
+pub fn open_store(home: &Path, what: &str, wait: bool, used: &CacheUse) -> Result<Store, Failure> {
     std::fs::create_dir_all(home).map_err(Failure::io(format!("making the folder {}", home.display())))?;
-    Ok(Store::open(home, what, if wait { Wait::Yes } else { Wait::No })?)
+    Ok(Store::open_with(home, what, if wait { Wait::Yes } else { Wait::No }, used)?)
 }
 
 impl Prepared {
     /// Opens the cache and plans; refuses what this machine cannot run before anything runs.
     pub fn new(project: Project, home: &Path, what: &str, asked: Asked<'_>) -> Result<Self, Failure> {
-        let store = open_store(home, what, asked.wait)?;
+        let remote = project.experiment.cache.remote.as_deref();
+        let used = asked.caches.map(|caches| caches.with(remote)).transpose()?.unwrap_or_default();
+        let store = open_store(home, what, asked.wait, &used)?;
         Self::on(project, store, asked)
     }
 
@@ -107,7 +112,9 @@ impl Prepared {
             events,
             cancel: driver.cancel.clone(),
         };
-        driver.drive(execution, &self.plan, Progress::new(show, receiver))
+        let result = driver.drive(execution, &self.plan, Progress::new(show, receiver));
+        self.store.finish_publishing(&|| driver.is_stopped());
+        result
     }
 }
 

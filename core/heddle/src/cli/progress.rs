@@ -75,7 +75,8 @@ impl Progress {
 /// What an event says for good; progress says nothing here.
 fn sentence(event: &Event) -> Option<String> {
     Some(match event {
-        Event::Hit { node } => format!("hit   {node}"),
+        Event::Hit { node, remote: false } => format!("hit   {node}"),
+        Event::Hit { node, remote: true } => format!("hit   {node} (remote)"),
         Event::Started { node, why } => format!("run   {node}: {why}"),
         Event::Progressed { .. } => return None,
         Event::Noted { node, message } => format!("note  {node}: {message}"),

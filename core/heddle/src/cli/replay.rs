@@ -21,7 +21,7 @@ use super::{
     runs,
 };
 use crate::{
-    exec::{Outcome, RunRecord, RunsDir},
+    exec::{CacheUse, Outcome, RunRecord, RunsDir},
     files::Disk,
     project::{self, Project},
 };
@@ -49,7 +49,8 @@ fn bring_back(
     runs: &RunsDir,
     options: &ReplayOptions,
 ) -> Result<Exit, Failure> {
-    let store = open_store(home, &format!("replay {}", record.id), options.wait)?;
+    let used = options.caches.with_that_of(record)?;
+    let store = open_store(home, &format!("replay {}", record.id), options.wait, &used)?;
     let folder = runs.dir(&record.id).join("artifacts");
     let (mut files, mut tables, mut gone) = (Vec::new(), Vec::new(), Vec::new());
     for node in &record.nodes {
@@ -151,7 +152,8 @@ fn recompute(
     let project = experiment(record)?;
     // What is finished there is kept until all is, so that a long replay can be interrupted.
     let place = home.join("replays").join(&record.id);
-    let store = open_store(&place, &format!("replay {}", record.id), options.wait)?;
+    let alone = CacheUse { paranoid: options.caches.paranoid, ..CacheUse::default() };
+    let store = open_store(&place, &format!("replay {}", record.id), options.wait, &alone)?;
     let asked = Asked { nodes: &record.asked, threads: options.threads.map(usize::from), ..Asked::default() };
     let ready = Prepared::on(project, store, asked)?;
     let order = Order {
@@ -168,7 +170,7 @@ fn recompute(
         return Ok(done.conclude());
     }
     // The old keys are the cache's; if another heddle holds it, the difference is said with fewer words.
-    let memory = Memory::open(home, "replay", false).ok();
+    let memory = Memory::open(home, "replay", false, &CacheUse::default()).ok();
     let difference =
         Difference::of(record, &done.record, memory.as_ref().map(Memory::known), Some(&ready.store));
     let missing = difference.only_a.clone();

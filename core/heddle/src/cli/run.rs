@@ -53,6 +53,7 @@ impl RunOptions {
             force: &self.target.force,
             wait: self.target.wait,
             threads: self.threads.map(usize::from),
+            caches: Some(&self.target.caches),
             on_failure: if self.keep_going { OnFailure::GoOn } else { OnFailure::Stop },
         }
     }

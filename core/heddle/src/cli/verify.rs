@@ -90,7 +90,8 @@ pub fn run(options: &VerifyOptions, common: &Common) -> Result<Exit, Failure> {
     if !home.join("cache").is_dir() {
         return Err(Failure::Other(format!("there is no cache in {}: nothing ran yet", home.display())));
     }
-    let store = open_store(&home, &format!("verify {}", options.file), options.wait)?;
+    let used = options.caches.with(project.experiment.cache.remote.as_deref())?;
+    let store = open_store(&home, &format!("verify {}", options.file), options.wait, &used)?;
     let compute = device::choose(project.experiment.run.device);
     let (facts, library) = project.facts(Some(&store), compute)?;
     let asked = project.places(&options.nodes)?;

@@ -33,7 +33,8 @@ pub fn run(options: &WhyOptions, common: &Common) -> Result<Exit, Failure> {
     let project = project::load(&options.file, &options.set)?;
     let wanted = project.places(std::slice::from_ref(&options.node))?;
     let home = home::of_experiment(common, &options.file);
-    let memory = Memory::open(&home, &format!("why {}", options.file), options.wait)?;
+    let used = options.caches.with(project.experiment.cache.remote.as_deref())?;
+    let memory = Memory::open(&home, &format!("why {}", options.file), options.wait, &used)?;
     let (facts, library) = memory.facts_and_files(&project)?;
     let plan = plan::build(&facts, &wanted, &BTreeSet::new(), memory.known());
     let runs = RunsDir::new(&home);

@@ -12,6 +12,8 @@ pub enum Event {
     Hit {
         /// The node.
         node: String,
+        /// Whether it was in the remote one.
+        remote: bool,
     },
     /// A node started.
     Started {

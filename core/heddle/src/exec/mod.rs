@@ -5,6 +5,7 @@
 //!                             |
 //!                             +--> store (cache): artifacts by digest, traces by key
 //!                                    gc: what goes     bundle: what a run used, as a file
+//!                                    tier: the cache that machines share
 //! ```
 //!
 //! The scheduler calls `dyn Node` and names no kind. Nodes know nothing of the scheduler: they get a
@@ -16,9 +17,12 @@ mod event;
 mod gc;
 mod group;
 mod library;
+mod modes;
 mod record;
 mod scheduler;
+mod scratch;
 mod store;
+mod tier;
 
 pub use bundle::{BundleError, Contents, export, import};
 pub use context::{Artifact, NodeError, Output, Outputs, RunContext, inputs_of, output};
@@ -26,9 +30,11 @@ pub use event::{Event, Events, Progress};
 pub use gc::{Gone, Sort, Spared, Sweep};
 pub use group::{CellState, GroupCell, GroupRecord, GroupsDir};
 pub use library::{Library, LibraryError};
+pub use modes::{Access, CacheModes};
 pub use record::{
-    CellKind, CellRecord, InputRecord, NodeRecord, NodeState, RowCount, RunRecord, RunsDir, Versions,
-    short_keys,
+    CellKind, CellRecord, InputRecord, NodeRecord, NodeState, RemoteRecord, RowCount, RunRecord, RunsDir,
+    Versions, short_keys,
 };
 pub use scheduler::{Execution, Flights, Fresh, OnFailure, Outcome, Weight};
-pub use store::{ChunkName, Pin, Store, StoreError};
+pub use store::{CacheUse, ChunkName, Pin, Store, StoreError};
+pub use tier::Elsewhere;

@@ -68,6 +68,9 @@ pub struct NodeRecord {
     pub kind: String,
     /// How it ended.
     pub state: NodeState,
+    /// Its artifacts came from the remote cache.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub remote: bool,
     /// Wall time, seconds; 0 for hits.
     pub seconds: f64,
     /// Seconds that the plan foretold, if it was to run and a cost was known.
@@ -100,6 +103,7 @@ impl NodeRecord {
             name: facts.name.clone(),
             kind: facts.kind.clone(),
             state,
+            remote: false,
             seconds,
             predicted_seconds: None,
             why,
@@ -110,6 +114,17 @@ impl NodeRecord {
             error: None,
         }
     }
+}
+
+/// The remote cache of a run, and what went between it and the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteRecord {
+    /// Where it is.
+    pub url: String,
+    /// Bytes from there.
+    pub fetched_bytes: u64,
+    /// Bytes to there.
+    pub published_bytes: u64,
 }
 
 /// What computed the run; differences between machines show here.
@@ -242,6 +257,9 @@ pub struct RunRecord {
     /// The run that this one computed again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replays: Option<String>,
+    /// The remote cache, if it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<RemoteRecord>,
     /// `running`, `done`, `failed` or `interrupted`.
     pub state: String,
     /// When it started, seconds since 1970.

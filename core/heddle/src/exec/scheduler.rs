@@ -1,7 +1,8 @@
 //! Walks the plan: a node starts when its inputs are there and the resources allow it.
 //!
 //! A node's key is settled when its last input is: an upstream node that ran again and ended in the same bytes
-//! turns its dependents into hits (constructive traces). Nodes run on blocking threads inside one rayon pool;
+//! turns its dependents into hits (constructive traces). What is not in the local cache is looked for in the remote, before the node
+//! waits for permits. Nodes run on blocking threads inside one rayon pool;
 //! permits (one per thread) bound how many run side by side.
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
 use heddle_graph::{
     digest::Digest,
     graph::{Graph, NodeId},
-    plan::{Action, Facts, KeyParts, Known, NodePlan, Plan, Trace},
+    plan::{Action, Facts, KeyParts, NodePlan, Plan, Trace},
 };
 use tokio::{
     sync::Semaphore,
@@ -122,34 +123,34 @@ pub enum Outcome {
     Interrupted,
 }
 
-/// The trace under a key, if all its artifacts are there and whole: damage is a miss.
-fn hit(store: &Store, parts: &KeyParts) -> Option<Trace> {
-    let trace = store.trace(&parts.digest())?;
-    let whole = |digest: &Digest| matches!(store.artifact(digest), Ok(Some(_)));
-    trace.outputs.values().all(whole).then_some(trace)
-}
-
 /// What a node's task hands back.
 struct Ended {
     index: usize,
     why: String,
     seconds: f64,
     rows: BTreeMap<String, RowCount>,
-    result: Result<Trace, Stopped>,
-    /// Whether another plan made it meanwhile.
-    hit: bool,
+    result: Result<Made, Stopped>,
+}
+
+/// How a task came by the artifacts.
+enum Made {
+    Ran(Trace),
+    /// Another plan of this process made them meanwhile.
+    Here(Trace),
+    /// They were in the remote.
+    Found(Trace),
 }
 
 impl Ended {
     /// A task that did no work.
     fn early(index: usize, why: String, stopped: Stopped) -> Self {
-        Self { index, why, seconds: 0.0, rows: BTreeMap::new(), result: Err(stopped), hit: false }
+        Self { index, why, seconds: 0.0, rows: BTreeMap::new(), result: Err(stopped) }
     }
 
     /// Another plan made it meanwhile.
-    fn hit(index: usize, trace: Trace) -> Self {
+    fn here(index: usize, trace: Trace) -> Self {
         let (why, rows) = (String::new(), BTreeMap::new());
-        Self { index, why, seconds: 0.0, rows, result: Ok(trace), hit: true }
+        Self { index, why, seconds: 0.0, rows, result: Ok(Made::Here(trace)) }
     }
 }
 
@@ -217,8 +218,9 @@ impl Execution {
         let planned = &plan.nodes[index].action;
         let is_forced = self.forced.contains(&index);
         let forced = is_forced && !self.fresh.contains(&parts.digest());
-        if !forced && let Some(trace) = hit(&self.store, &parts) {
-            self.note_hit(index, trace, walk);
+        if !forced && let Some(trace) = self.store.hit_here(&parts.digest()) {
+            self.store.publish(&trace);
+            self.note_hit(index, trace, false, walk);
             return None;
         }
         let why = match planned {
@@ -248,12 +250,18 @@ impl Execution {
             Weight::Compute => pool.current_num_threads() as u32,
         };
         let span = tracing::info_span!("node", name = %facts.name, kind = %facts.kind);
+        let asks_remote = !forced && self.store.has_remote();
         Some(
             async move {
                 let _turn = turn.lock().await;
-                let forced = is_forced && !fresh.contains(&task.parts.digest());
-                if !forced && let Some(trace) = hit(&task.store, &task.parts) {
-                    return Ended::hit(task.index, trace);
+                let key = task.parts.digest();
+                let forced = is_forced && !fresh.contains(&key);
+                if !forced && let Some(trace) = task.store.hit_here(&key) {
+                    return Ended::here(task.index, trace);
+                }
+                let task = Arc::new(task);
+                if asks_remote && let Some(ended) = task.clone().from_remote().await {
+                    return ended;
                 }
                 // The semaphore is never closed; were it, running without a permit only costs speed.
                 let _permit = permits.acquire_many_owned(wanted).await.ok();
@@ -268,8 +276,8 @@ impl Execution {
                     .await
                     .unwrap_or_else(|error| Ended::early(index, why, Stopped::Failed(panic_message(error))));
                 // Before another plan has its turn.
-                if let Ok(trace) = &ended.result {
-                    fresh.insert(trace.parts.digest());
+                if ended.result.is_ok() {
+                    fresh.insert(key);
                 }
                 ended
             }
@@ -277,24 +285,25 @@ impl Execution {
         )
     }
 
-    fn note_hit(&self, index: usize, trace: Trace, walk: &mut Walk) {
+    fn note_hit(&self, index: usize, trace: Trace, remote: bool, walk: &mut Walk) {
         let facts = &self.facts[index];
         if let Err(error) = self.store.remember(&facts.name, &facts.kind, &trace.parts.digest()) {
             tracing::warn!(node = %facts.name, %error, "the hit could not be noted");
         }
-        self.events.send(Event::Hit { node: facts.name.clone() });
-        let record = NodeRecord::new(facts, NodeState::Hit, 0.0, String::new());
+        self.events.send(Event::Hit { node: facts.name.clone(), remote });
+        let record = NodeRecord { remote, ..NodeRecord::new(facts, NodeState::Hit, 0.0, String::new()) };
         let record = self.with_trace(index, record, &trace);
         walk.done(index, trace.outputs, record);
     }
 
     fn end(&self, ended: Ended, walk: &mut Walk) {
-        let Ended { index, why, seconds, rows, result, hit } = ended;
+        let Ended { index, why, seconds, rows, result } = ended;
         let facts = &self.facts[index];
         let node = facts.name.clone();
         match result {
-            Ok(trace) if hit => self.note_hit(index, trace, walk),
-            Ok(trace) => {
+            Ok(Made::Here(trace)) => self.note_hit(index, trace, false, walk),
+            Ok(Made::Found(trace)) => self.note_hit(index, trace, true, walk),
+            Ok(Made::Ran(trace)) => {
                 let record = NodeRecord { rows, ..NodeRecord::new(facts, NodeState::Ran, seconds, why) };
                 let record = self.with_trace(index, record, &trace);
                 let outputs =
@@ -337,8 +346,7 @@ impl Execution {
             }));
         }
         for (port, digest) in &trace.outputs {
-            let bytes = self.store.cache().get(digest).ok().flatten();
-            let bytes = bytes.map_or(0, |payload| payload.len() as u64);
+            let bytes = self.store.size(digest).unwrap_or_default();
             record.outputs.insert(port.clone(), OutputRecord { digest: *digest, bytes, file: None });
         }
         record
@@ -439,7 +447,25 @@ impl Task {
         &*self.graph.node(self.id).spec
     }
 
-    fn run(self) -> Ended {
+    /// Brings the artifacts from the remote, beside whatever runs; none if they cannot be had there.
+    async fn from_remote(self: Arc<Self>) -> Option<Ended> {
+        let (index, node) = (self.index, self.facts[self.index].name.clone());
+        let ask = move || self.store.hit_remote(&self.parts.digest());
+        match tokio::task::spawn_blocking(ask).await {
+            Ok(Ok(Some(trace))) => {
+                let (why, rows) = (String::new(), BTreeMap::new());
+                Some(Ended { index, why, seconds: 0.0, rows, result: Ok(Made::Found(trace)) })
+            }
+            Ok(Ok(None)) => None,
+            Ok(Err(error)) => {
+                tracing::warn!(node, %error, "what the remote has could not be kept here; the node runs");
+                None
+            }
+            Err(error) => Some(Ended::early(index, String::new(), Stopped::Failed(panic_message(error)))),
+        }
+    }
+
+    fn run(&self) -> Ended {
         let start = Instant::now();
         let (passing, rows) = (AtomicBool::new(false), Mutex::default());
         let result = self.outputs(&passing, &rows).and_then(|outputs| {
@@ -452,11 +478,12 @@ impl Task {
                 finished_unix: crate::now_unix(),
             };
             let remember = !passing.load(Ordering::Relaxed);
-            self.store.keep(trace, &outputs, remember).map_err(|error| Stopped::Failed(error.to_string()))
+            let kept = self.store.keep(trace, &outputs, remember).map(Made::Ran);
+            kept.map_err(|error| Stopped::Failed(error.to_string()))
         });
         let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let seconds = start.elapsed().as_secs_f64();
-        Ended { index: self.index, why: self.why, seconds, rows, result, hit: false }
+        let why = self.why.clone();
+        Ended { index: self.index, why, seconds: start.elapsed().as_secs_f64(), rows, result }
     }
 
     fn outputs(

@@ -38,7 +38,7 @@ pub fn run(store: &Store, asked: Asked) -> Result<Exit, Failure> {
 }
 
 /// Holds the cache to the size that the experiment allows, sparing what the run used. A run that was stopped or failed keeps
-/// everything: it will go on.
+/// everything: it will go on. One that keeps nothing has no say.
 pub fn after_run(
     project: &Project,
     store: &Store,
@@ -46,7 +46,7 @@ pub fn after_run(
     outcome: Outcome,
 ) -> Result<(), Failure> {
     let Some(budget) = project.experiment.cache.max_size else { return Ok(()) };
-    if outcome != Outcome::Done || held(store)? <= budget {
+    if outcome != Outcome::Done || !store.is_lasting() || held(store)? <= budget {
         return Ok(());
     }
     let sweep = store.sweep(Some(budget), &Spared::run(&Pin::of(record)))?;

@@ -71,9 +71,12 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
     base.check_cells(&cells, &Disk)?;
     for cell in &cells {
         // What no variant has is said before anything runs.
-        base.of_cell(cell, &Disk)?.places(&group.asked)?;
+        let variant = base.of_cell(cell, &Disk)?;
+        variant.places(&group.asked)?;
+        check_remote(&base, &variant, &cell.record)?;
     }
-    let store = open_store(&home, &format!("run {}", target.file), target.wait)?;
+    let used = target.caches.with(base.experiment.cache.remote.as_deref())?;
+    let store = open_store(&home, &format!("run {}", target.file), target.wait, &used)?;
     if group.id.is_empty() {
         group.id = groups.create(crate::now_unix()).map_err(Failure::io("making the folder of the set"))?;
     }
@@ -87,6 +90,15 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
     let series =
         Series { options, quiet, arguments, base: &base, store, runs, groups, side_by_side, threads };
     series.run(&cells, group)
+}
+
+/// Refuses a variant with a remote of its own: all go through one cache.
+pub fn check_remote(base: &Project, variant: &Project, cell: &CellRecord) -> Result<(), Failure> {
+    if variant.experiment.cache.remote == base.experiment.cache.remote {
+        return Ok(());
+    }
+    let message = format!("variant {} changes `cache.remote`; all variants use one cache", cell.label());
+    Err(Failure::Other(message))
 }
 
 /// What all runs of a set have in common.

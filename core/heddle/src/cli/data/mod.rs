@@ -83,7 +83,8 @@ impl Opened {
     ) -> Result<Self, Failure> {
         let (name, port) = port_of(&project, wanted)?;
         let nodes = [name.clone()];
-        let asked = Asked { nodes: &nodes, wait: source.wait, ..Asked::default() };
+        let asked =
+            Asked { nodes: &nodes, wait: source.wait, caches: Some(&source.caches), ..Asked::default() };
         let ready = Prepared::new(project, home, &format!("data {}", source.source), asked)?;
         let (outcome, done) = ready.run(common.quiet)?;
         match outcome {

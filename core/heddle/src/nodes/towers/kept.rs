@@ -152,7 +152,7 @@ impl Kept {
                 set.str(stored.word());
             }
             let bytes = stored.bytes() * shape.iter().product::<usize>();
-            let rows = RowSet::open(cx.store.cache(), set.finish(), bytes)?;
+            let rows = cx.store.rows(set.finish(), bytes)?;
             Ok(KeptSource { source: source.clone(), kind, shape, stored, rows, waiting: Vec::new() })
         };
         let sources = sources.iter().map(open).collect::<Result<_, NodeError>>()?;

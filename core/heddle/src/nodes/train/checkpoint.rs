@@ -77,12 +77,11 @@ pub fn load<B: Backend>(
     cx: &RunContext<'_>,
     learning: Learning<'_, B>,
 ) -> Result<Option<Progress>, NodeError> {
-    let cache = cx.store.cache();
-    let value = cache.value(SPACE, cx.key.as_bytes())?;
+    let value = cx.store.value(SPACE, cx.key.as_bytes())?;
     let Some(saved) = value.and_then(|value| serde_json::from_slice::<Saved>(&value).ok()) else {
         return Ok(None);
     };
-    let payload = |digest: &Digest| -> Result<Option<Payload>, NodeError> { Ok(cache.get(digest)?) };
+    let payload = |digest: &Digest| -> Result<Option<Payload>, NodeError> { Ok(cx.store.here(digest)?) };
     let (Some(weights), Some(state)) = (payload(&saved.parameters)?, payload(&saved.optimizer)?) else {
         return Ok(None);
     };
