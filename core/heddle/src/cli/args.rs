@@ -107,9 +107,6 @@ pub enum Command {
 }
 
 /// Which caches are used, and how.
-///
-/// The local cache is in the home folder. The remote one is shared: what it has is brought here and checked, what is made here is
-/// published there.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Caches")]
 pub struct CacheArgs {
@@ -117,7 +114,7 @@ pub struct CacheArgs {
     /// makes is not kept [default: local:rw,remote:rw].
     #[arg(long, value_name = "MODES", env = "HEDDLE_CACHE")]
     pub cache: Option<CacheModes>,
-    /// The remote: `file:///shared/heddle`, `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`
+    /// A cache that machines share: `file:///shared/heddle`, `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`
     /// [default: `[cache] remote`].
     #[arg(long, value_name = "URL", env = "HEDDLE_REMOTE")]
     pub remote: Option<String>,
@@ -244,6 +241,7 @@ pub struct InitOptions {
 
 /// `heddle graph`.
 #[derive(Debug, Args)]
+#[command(after_help = "The caches are asked for `--plan` alone.")]
 pub struct GraphOptions {
     /// An experiment or a model graph.
     pub file: String,

@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
 use heddle_graph::graph::NodeId;
-use heddle_remote::Traffic;
 
 use super::{
     cache, deliver,
@@ -56,6 +55,8 @@ pub fn run(
 ) -> Result<Finished, Failure> {
     let start = Instant::now();
     let Prepared { project, store, compute, .. } = ready;
+    // Runs of a set share one store, and so one count.
+    let before = ready.traffic_before;
     let started_unix = crate::now_unix();
     let id = runs.create(started_unix).map_err(Failure::io("making the folder of the run"))?;
     let mut record = RunRecord {
@@ -86,9 +87,10 @@ pub fn run(
 
     let (outcome, nodes) = ready.run_by(driver, show);
     record.nodes = nodes;
-    record.remote = store.traffic().map(|(url, traffic)| {
-        let Traffic { fetched, published } = traffic;
-        RemoteRecord { url, fetched_bytes: fetched, published_bytes: published }
+    record.remote = store.traffic().map(|(url, traffic)| RemoteRecord {
+        url,
+        fetched_bytes: traffic.fetched - before.fetched,
+        published_bytes: traffic.published - before.published,
     });
     record.seconds = start.elapsed().as_secs_f64();
     record.state = match outcome {

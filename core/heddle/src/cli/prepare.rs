@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use heddle_cache::Wait;
 use heddle_graph::plan;
+use heddle_remote::Traffic;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -49,6 +50,8 @@ pub struct Prepared {
     pub pool: Arc<rayon::ThreadPool>,
     /// Files by digest.
     pub library: Arc<Library>,
+    /// What went between the remote and here before this plan was made.
+    pub traffic_before: Traffic,
     facts: Arc<Vec<plan::Facts>>,
     forced: BTreeSet<usize>,
     on_failure: OnFailure,
@@ -72,6 +75,7 @@ impl Prepared {
     /// The same with a cache that is open already.
     pub fn on(project: Project, store: Store, asked: Asked<'_>) -> Result<Self, Failure> {
         let settings = &project.experiment.run;
+        let traffic_before = store.traffic().map(|(_, traffic)| traffic).unwrap_or_default();
         let compute = device::choose(settings.device);
         let (facts, library) = project.facts(Some(&store), compute)?;
         let wanted = project.places(asked.nodes)?;
@@ -86,7 +90,7 @@ impl Prepared {
             .map_err(|error| Failure::Other(format!("starting threads: {error}")))?;
         let (facts, library) = (Arc::new(facts), Arc::new(library));
         let on_failure = asked.on_failure;
-        Ok(Self { project, store, plan, compute, pool, library, facts, forced, on_failure })
+        Ok(Self { project, store, plan, compute, pool, library, traffic_before, facts, forced, on_failure })
     }
 
     /// Runs the plan with progress on the terminal; the records are in the order of its nodes.

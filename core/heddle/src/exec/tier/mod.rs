@@ -13,7 +13,7 @@
 mod publish;
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -33,7 +33,7 @@ const REST: Duration = Duration::from_secs(60);
 
 /// The remote, as runs use it.
 pub(super) struct Tier {
-    link: std::sync::Arc<Link>,
+    link: Arc<Link>,
     turns: Turns,
     /// Stopped and joined when the tier goes.
     publisher: Option<Publisher>,
@@ -88,7 +88,7 @@ impl Tier {
         cache: &Cache,
         below: Option<&Cache>,
     ) -> Option<Self> {
-        let link = std::sync::Arc::new(link(address)?);
+        let link = Arc::new(link(address)?);
         let publisher = match access {
             Access::Read => None,
             Access::ReadWrite => {
@@ -210,4 +210,95 @@ fn trace(link: &Link, key: &Digest) -> Option<Trace> {
 fn chunk(key: &[Digest], value: &[u8]) -> Option<RowChunk> {
     let key: Vec<u8> = key.iter().flat_map(|digest| *digest.as_bytes()).collect();
     RowChunk::from_entry(&key, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, path::Path, sync::Barrier, thread};
+
+    use heddle_cache::Wait;
+    use heddle_graph::plan::{KeyParts, Known};
+
+    use super::*;
+    use crate::exec::{CacheUse, Store};
+
+    fn open(home: &Path, shared: &Path) -> Store {
+        let address = format!("file://{}", shared.display()).parse().expect("a folder");
+        let used = CacheUse { remote: Some((address, Access::ReadWrite)), ..CacheUse::default() };
+        Store::open_with(home, "test", Wait::No, &used).expect("free and writable")
+    }
+
+    fn traffic(store: &Store) -> Traffic {
+        store.traffic().expect("it has a remote").1
+    }
+
+    /// A node that gave these bytes.
+    fn ran(store: &Store, bytes: &[u8]) -> Trace {
+        let parts = KeyParts {
+            kind: "test".into(),
+            version: 1,
+            config: serde_json::Value::Null,
+            model: None,
+            seed: None,
+            numerics: None,
+            files: BTreeMap::new(),
+            inputs: BTreeMap::new(),
+        };
+        let outputs = BTreeMap::from([("out".to_owned(), bytes.to_vec().into())]);
+        let trace =
+            Trace { node: "n".into(), parts, outputs: BTreeMap::new(), seconds: 1.0, finished_unix: 0 };
+        let trace = store.keep(trace, &outputs, true).expect("kept");
+        store.finish_publishing(&|| false);
+        trace
+    }
+
+    #[test]
+    fn many_nodes_ask_and_one_fetches() {
+        let [first, second, shared] = [0; 3].map(|_| tempfile::tempdir().expect("a temporary folder"));
+        let trace = ran(&open(first.path(), shared.path()), &[7; 100_000]);
+        let digest = trace.outputs["out"];
+        let store = open(second.path(), shared.path());
+        assert!(store.has(&digest) && !store.is_here(&digest));
+        let start = Barrier::new(8);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    start.wait();
+                    let found = store.artifact(&digest).expect("readable").expect("there");
+                    assert_eq!(*found, [7; 100_000]);
+                });
+            }
+        });
+        assert_eq!(traffic(&store), Traffic { fetched: 100_000, published: 0 });
+    }
+
+    /// Two machines whose bits differ: the first trace is everybody's, the other machine keeps its own.
+    #[test]
+    fn the_first_trace_stays_while_its_artifacts_are_there() {
+        let [first, second, shared] = [0; 3].map(|_| tempfile::tempdir().expect("a temporary folder"));
+        let (a, b) = (open(first.path(), shared.path()), open(second.path(), shared.path()));
+        let (of_a, of_b) = (ran(&a, b"bits of a"), ran(&b, b"bits of b"));
+        let key = of_a.parts.digest();
+        assert_eq!((b.hit_here(&key), traffic(&b).published), (Some(of_b.clone()), 0));
+        let third = tempfile::tempdir().expect("a temporary folder");
+        let c = open(third.path(), shared.path());
+        assert_eq!(c.hit_remote(&key).expect("kept"), Some(of_a.clone()));
+        // Once they are gone, the next one's count.
+        let digest = of_a.outputs["out"].to_string();
+        let object = shared.path().join("v1/objects").join(&digest[..2]).join(&digest);
+        std::fs::remove_file(object).expect("it is there");
+        drop(b);
+        let b = open(second.path(), shared.path());
+        b.publish(&of_b);
+        b.finish_publishing(&|| false);
+        let fourth = tempfile::tempdir().expect("a temporary folder");
+        assert_eq!(open(fourth.path(), shared.path()).hit_remote(&key).expect("kept"), Some(of_b));
+    }
+
+    #[test]
+    fn a_rest_is_announced_once() {
+        let rest = Rest::default();
+        assert!(rest.is_over() && rest.begin());
+        assert!(!rest.is_over() && !rest.begin());
+    }
 }
