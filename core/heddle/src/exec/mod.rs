@@ -18,6 +18,7 @@ mod group;
 mod library;
 mod record;
 mod scheduler;
+mod shelf;
 mod store;
 
 pub use bundle::{BundleError, Contents, export, import};

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{
     args::{Common, RunOptions},
-    execute::{self, Order, working_folder},
+    execute::{self, Order},
     exit::{Exit, Failure},
     home, output,
     prepare::{Driver, Prepared, open_store},
@@ -35,7 +35,7 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
     let home = home::of_experiment(common, &target.file);
     let groups = GroupsDir::new(&home);
     let last = match options.retry {
-        Some(_) => Some(select::last_group(&groups, &target.file)?),
+        Some(_) => Some(select::last_group(&groups, &home, &target.file)?),
         None => None,
     };
     let set: Vec<String> = last.iter().flat_map(|group| &group.set).chain(&target.set).cloned().collect();
@@ -52,7 +52,7 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
             let group = GroupRecord {
                 id: String::new(),
                 file: target.file.clone(),
-                folder: working_folder(),
+                folder: String::new(),
                 arguments: arguments.clone(),
                 set,
                 asked: target.nodes.clone(),
@@ -67,11 +67,13 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
         base.of_cell(cell, &Disk)?.places(&group.asked)?;
     }
     let store = open_store(&home, &format!("run {}", target.file), target.wait)?;
+    let folder = home::working_folder(&home);
     if group.id.is_empty() {
+        group.folder = folder.clone();
         group.id = groups.create(crate::now_unix()).map_err(Failure::io("making the folder of the set"))?;
     }
     let runs = RunsDir::new(&home);
-    let series = Series { options, quiet: common.quiet, arguments, base: &base, store, runs, groups };
+    let series = Series { options, quiet: common.quiet, folder, arguments, base: &base, store, runs, groups };
     series.run(&cells, &mut group)
 }
 
@@ -79,6 +81,7 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
 struct Series<'a> {
     options: &'a RunOptions,
     quiet: bool,
+    folder: String,
     arguments: Vec<String>,
     base: &'a Project,
     store: Store,
@@ -129,6 +132,7 @@ impl Series<'_> {
         let asked = group.asked.clone();
         let ready = Prepared::on(project, self.store.clone(), self.options.asked(&asked))?;
         let order = Order {
+            folder: self.folder.clone(),
             arguments: self.arguments.clone(),
             asked: asked.clone(),
             cell: Some(cell.record.clone()),
