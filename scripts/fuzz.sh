@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:-60}
 shift || true
 targets=("${@:-}")
-[[ -n ${targets[0]} ]] || targets=(tar config answers manifest)
+[[ -n ${targets[0]} ]] || targets=(tar config answers manifest bundle)
 export RUSTC_BOOTSTRAP=1
 
 for target in "${targets[@]}"; do

@@ -1,21 +1,8 @@
 //! Looking after the cache.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
 
-use crate::util::{Dir, TINY, repository};
-
-/// All files below a folder.
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
-    }
-    found
-}
+use crate::util::{Dir, TINY, files, repository};
 
 /// Flips one byte of an artifact: the file of the cache that holds it, found by some of its bytes.
 fn damage(dir: &Dir, bytes: &[u8]) {
@@ -266,6 +253,11 @@ fn a_damaged_export_is_refused() {
         let du = dir.done(&["cache", "du", "--json", "--home", "other"]).json();
         assert_eq!((&du["artifacts"], &du["entries"]), (&0.into(), &serde_json::json!({})), "{what}");
     }
+}
+
+#[test]
+fn seeds_of_bundle() {
+    crate::seeds::replay("bundle", crate::fuzz_bundle::check);
 }
 
 #[test]

@@ -129,6 +129,56 @@ fn two_processes_share_no_cache() {
     assert_eq!(waited.code, Some(0), "{waited}");
 }
 
+/// Nobody changes or reads the cache of a run that is at work; looking back at runs is free.
+#[test]
+fn a_running_process_keeps_others_out() {
+    let dir = Dir::tiny();
+    dir.done(&["run", TINY, "bpe", "-q"]);
+    dir.done(&["cache", "export", "last", "run.tar"]);
+    let before = dir.digests();
+    let child = dir.start(&[&["run", TINY, "stage1"][..], &ENDLESS].concat());
+    let runs = dir.path().join("experiments/.heddle/runs");
+    wait_until("the second run", || fs::read_dir(&runs).unwrap().count() == 2);
+    for arguments in [
+        &["cache", "gc", "--max-size=0"][..],
+        &["cache", "gc", "--dry"],
+        &["cache", "import", "run.tar"],
+        &["cache", "pin", "last"],
+        &["cache", "unpin", "last"],
+        &["cache", "export", "last", "other.tar"],
+        &["cache", "verify"],
+        &["cache", "clear"],
+        &["cache", "du"],
+        &["plan", TINY],
+        &["why", "bpe", TINY],
+        &["replay", "last"],
+    ] {
+        let held = dir.heddle(arguments);
+        assert_eq!(held.code, Some(1), "{held}");
+        for said in [child.id().to_string().as_str(), "run experiments/tiny.toml", "--wait"] {
+            assert!(
+                held.stderr.contains(said),
+                "`{said}` is not said by heddle {}\n{held}",
+                arguments.join(" ")
+            );
+        }
+    }
+    dir.done(&["runs", "ls"]);
+    // Who waits gets it when the run has ended, and what the run has kept is there then.
+    let waiting = dir.start(&["cache", "gc", "--wait"]);
+    let importing = dir.start(&["cache", "import", "run.tar", "--wait"]);
+    std::thread::sleep(Duration::from_millis(200));
+    signal(&child, "-INT");
+    assert_eq!(finish(child).code, Some(130));
+    for waited in [waiting, importing].map(finish) {
+        assert_eq!(waited.code, Some(0), "{waited}");
+    }
+    dir.done(&["cache", "verify"]);
+    let again = dir.done(&["run", TINY, "bpe"]);
+    assert!(again.stderr.contains("nothing to do"), "{again}");
+    assert_eq!(dir.digests(), before);
+}
+
 /// The experiment's training data as files, with `damage` done to the first shard.
 fn with_shards(damage: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Dir {
     let dir = Dir::tiny();

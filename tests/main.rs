@@ -17,14 +17,21 @@ mod cells;
 mod check;
 /// Nodes that clean data.
 mod cleaning;
+/// Times that cannot be.
+mod clocks;
 /// Past runs: `runs ls`, `diff`, `replay`, `why`.
 mod compare;
+/// Damage in every file that heddle keeps.
+mod damage;
 /// What happens when a run is killed, interrupted, raced or fed with broken data.
 mod faults;
 /// Data in other tools' forms, in and out: `data show`, `data export`.
 mod formats;
 /// Frozen parts of stages: what runs once for each record.
 mod frozen;
+/// The body of the fuzz target `bundle`.
+#[path = "fuzz/src/bundle.rs"]
+mod fuzz_bundle;
 /// Stages that write: `caption`, matching, inherited weights.
 mod generative;
 /// GGUF files.
@@ -40,6 +47,10 @@ mod guests;
 mod init;
 /// `check` on wrong files: every file under `invalid/` and what is said about it.
 mod invalid;
+/// What is in the keys: a walk through all parameters of all kinds.
+mod keys;
+/// Kills at random moments.
+mod kills;
 /// The order of the crate's modules.
 mod layers;
 /// LoRA: training, evaluating, exporting.
@@ -62,8 +73,13 @@ mod runs;
 mod scenes;
 /// `schema`: JSON Schema.
 mod schema;
+/// Replays the seeds of a fuzz target.
+#[path = "fuzz/src/seeds.rs"]
+mod seeds;
 /// Sources other than tar shards.
 mod sources;
+/// Disks that are full or may not be written.
+mod storage;
 /// Tokenizers.
 mod text;
 /// Weights from and for others: `weights.*`, `export`.

@@ -64,6 +64,26 @@ fn every_kind_is_documented() {
     }
 }
 
+/// The start of a model graph with whatever the frame's nodes take.
+pub const MODEL_HEAD: &str = "schema = 1\n[inputs]\nimage = { type = \"image\", size = 224 }\ncaption = \"text\"\nlabel = \"targets\"\n\
+    weights = { type = \"sequence\", length = 257, width = 3200 }\n";
+
+/// Nodes of model graphs that examples take values from.
+const MODEL: [(&str, &str); 9] = [
+    ("vit", "kind = \"model.internvit\"\nin = \"image\"\n"),
+    ("pool", "kind = \"model.attention-pool\"\nin = \"vit.tokens\"\n"),
+    ("head", "kind = \"model.linear\"\nin = \"pool\"\nout = 10\n"),
+    ("pool2", "kind = \"model.attention-pool\"\nin = \"vit.tokens\"\n"),
+    ("text", "kind = \"model.llama\"\nin = \"caption\"\nprojection = 768\n"),
+    ("decoder", "kind = \"model.llama\"\nin = \"caption\"\nhead = true\n"),
+    ("pairs", "kind = \"model.pairs\"\nin = { vision = \"vit.tokens\", text = \"caption\" }\n"),
+    ("match", "kind = \"model.qllama\"\nin = { vision = \"pairs.vision\", text = \"pairs.text\" }\n"),
+    (
+        "write",
+        "kind = \"model.qllama\"\nin = { vision = \"vit.tokens\", text = \"caption\" }\nmask = \"itg\"\n",
+    ),
+];
+
 /// The example of every kind, in a frame that gives it what it names, is a correct file.
 #[test]
 fn every_example_is_correct() {
@@ -109,20 +129,6 @@ fn every_example_is_correct() {
              tasks = { concept = { class = \"cp\" } }\n",
         ),
     ];
-    const MODEL: [(&str, &str); 9] = [
-        ("vit", "kind = \"model.internvit\"\nin = \"image\"\n"),
-        ("pool", "kind = \"model.attention-pool\"\nin = \"vit.tokens\"\n"),
-        ("head", "kind = \"model.linear\"\nin = \"pool\"\nout = 10\n"),
-        ("pool2", "kind = \"model.attention-pool\"\nin = \"vit.tokens\"\n"),
-        ("text", "kind = \"model.llama\"\nin = \"caption\"\nprojection = 768\n"),
-        ("decoder", "kind = \"model.llama\"\nin = \"caption\"\nhead = true\n"),
-        ("pairs", "kind = \"model.pairs\"\nin = { vision = \"vit.tokens\", text = \"caption\" }\n"),
-        ("match", "kind = \"model.qllama\"\nin = { vision = \"pairs.vision\", text = \"pairs.text\" }\n"),
-        (
-            "write",
-            "kind = \"model.qllama\"\nin = { vision = \"vit.tokens\", text = \"caption\" }\nmask = \"itg\"\n",
-        ),
-    ];
     let dir = Dir::empty();
     dir.done(&["init", "."]);
     for name in [
@@ -147,19 +153,19 @@ fn every_example_is_correct() {
     for (name, _) in &experiment {
         check_example(&dir, name, "experiments/example.toml", "schema = 1\n", &frames);
     }
-    let head = "schema = 1\n[inputs]\nimage = { type = \"image\", size = 224 }\ncaption = \"text\"\nlabel = \"targets\"\n\
-                weights = { type = \"sequence\", length = 257, width = 3200 }\n";
     for (name, _) in &model {
-        check_example(&dir, name, "graphs/example.toml", head, &MODEL);
+        check_example(&dir, name, "graphs/example.toml", MODEL_HEAD, &MODEL);
     }
 }
 
-/// Writes `head`, the example of a kind, and those nodes of the frame that it names, directly or through others.
-fn check_example(dir: &Dir, kind: &str, file: &str, head: &str, frame: &[(&str, &str)]) {
-    let page = nodes(&[kind]).stdout;
-    let (_, example) = page.split_once("\nExample\n").unwrap();
-    let example: String = example.lines().map(|line| format!("{}\n", line.trim_start())).collect();
-    let mut text = format!("{head}\n{example}");
+/// `head`, some nodes of a model graph, and those of the frame that they name.
+pub fn framed_model(head: &str, nodes: &str) -> String {
+    framed(head, nodes, &MODEL)
+}
+
+/// `head`, some nodes, and those of the frame that they name, directly or through others.
+fn framed(head: &str, nodes: &str, frame: &[(&str, &str)]) -> String {
+    let mut text = format!("{head}\n{nodes}");
     let names = |text: &str, node: &str| {
         text.contains(&format!("\"{node}\"")) || text.contains(&format!("\"{node}."))
     };
@@ -169,7 +175,15 @@ fn check_example(dir: &Dir, kind: &str, file: &str, head: &str, frame: &[(&str, 
             text.push_str(&format!("\n[nodes.{node}]\n{body}"));
         }
     }
-    dir.write(file, text);
+    text
+}
+
+/// Checks the example of a kind in its frame.
+fn check_example(dir: &Dir, kind: &str, file: &str, head: &str, frame: &[(&str, &str)]) {
+    let page = nodes(&[kind]).stdout;
+    let (_, example) = page.split_once("\nExample\n").unwrap();
+    let example: String = example.lines().map(|line| format!("{}\n", line.trim_start())).collect();
+    dir.write(file, framed(head, &example, frame));
     let ended = dir.heddle(&["check", file]);
     assert_eq!(ended.code, Some(0), "the example of {kind}\n{ended}");
 }

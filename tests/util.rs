@@ -1,9 +1,10 @@
 //! A temporary folder and the program running in it.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -25,6 +26,9 @@ pub struct Ended {
 
 /// The experiment that most tests run.
 pub const TINY: &str = "experiments/tiny.toml";
+
+/// The experiment of [`Dir::lab`].
+pub const LAB: &str = "lab.toml";
 
 /// The folder `tests/` of the repository.
 pub fn here() -> PathBuf {
@@ -49,9 +53,21 @@ pub fn program(dir: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// All files below a folder, in an order of their names.
+pub fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut entries: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    let below = |path: PathBuf| if path.is_dir() { files(&path) } else { vec![path] };
+    entries.into_iter().flat_map(below).collect()
+}
+
 /// Runs the program in a folder of the repository.
 pub fn heddle_in(dir: &Path, arguments: &[&str]) -> Ended {
-    let output = program(dir, arguments).output().unwrap();
+    ended(program(dir, arguments).output().unwrap())
+}
+
+/// What the output of a process was.
+pub fn ended(output: Output) -> Ended {
     Ended {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -71,6 +87,17 @@ impl Dir {
         for name in [TINY, "graphs/tiny.toml"] {
             dir.write(name, fs::read(here().join(name)).unwrap());
         }
+        dir
+    }
+
+    /// A folder with an experiment that leaves everything that a cache holds: artifacts, rows of a frozen tower, checkpoints, verdicts
+    /// of a plugin.
+    pub fn lab() -> Self {
+        let dir = Self::empty();
+        let graphs = repository().join("graphs");
+        let text = fs::read_to_string(here().join("experiments/frozen.toml")).unwrap();
+        dir.write("frozen.toml", text.replace("../../graphs", graphs.to_str().unwrap()));
+        dir.write(LAB, fs::read(here().join("experiments/lab.toml")).unwrap());
         dir
     }
 
@@ -137,17 +164,26 @@ impl Dir {
 
     /// The digests of all artifacts of the newest run, by `node.port`.
     pub fn digests(&self) -> Vec<(String, String)> {
-        let record = self.last_run();
-        let mut digests = Vec::new();
-        for node in record["nodes"].as_array().unwrap() {
-            for (port, artifact) in node["outputs"].as_object().unwrap() {
-                let name = format!("{}.{port}", node["name"].as_str().unwrap());
-                digests.push((name, artifact["digest"].as_str().unwrap().to_owned()));
-            }
-        }
-        assert!(!digests.is_empty());
-        digests
+        digests(&self.last_run())
     }
+
+    /// The same of a home folder elsewhere.
+    pub fn digests_of(&self, home: &str) -> Vec<(String, String)> {
+        digests(&self.done(&["runs", "show", "--json", "--home", home]).json())
+    }
+}
+
+/// The digests of all artifacts of a run, by `node.port`.
+pub fn digests(record: &Json) -> Vec<(String, String)> {
+    let mut digests = Vec::new();
+    for node in record["nodes"].as_array().unwrap() {
+        for (port, artifact) in node["outputs"].as_object().unwrap() {
+            let name = format!("{}.{port}", node["name"].as_str().unwrap());
+            digests.push((name, artifact["digest"].as_str().unwrap().to_owned()));
+        }
+    }
+    assert!(!digests.is_empty());
+    digests
 }
 
 impl Ended {
@@ -163,6 +199,24 @@ impl std::fmt::Display for Ended {
     }
 }
 
+/// The nodes that a run has said to be in the cache.
+pub fn said_to_be_there(ended: &Ended) -> BTreeSet<String> {
+    let node = |line: &str| {
+        let rest = line.strip_prefix("done  ").or_else(|| line.strip_prefix("hit   "))?;
+        rest.split(' ').next().map(str::to_owned)
+    };
+    ended.stderr.lines().filter_map(node).collect()
+}
+
+/// Of these nodes, those that a run has run again.
+pub fn ran_again(ended: &Ended, there: &BTreeSet<String>) -> Vec<String> {
+    let started = |node: &&String| {
+        let start = format!("run   {node}: ");
+        ended.stderr.lines().any(|line| line.starts_with(&start))
+    };
+    there.iter().filter(started).cloned().collect()
+}
+
 /// Waits until something is true; a test that would wait for ever fails instead.
 pub fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -174,12 +228,7 @@ pub fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
 
 /// Waits for a process and gives what it said.
 pub fn finish(child: Child) -> Ended {
-    let output = child.wait_with_output().unwrap();
-    Ended {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    ended(child.wait_with_output().unwrap())
 }
 
 /// Snapshots in which times, run ids, digests and the bytes of padding before times do not count.

@@ -40,13 +40,33 @@ impl CacheError {
     }
 }
 
+impl From<CacheError> for io::Error {
+    /// For writers, whose errors are the system's: the kind stays, and the text says all.
+    fn from(error: CacheError) -> Self {
+        let kind = match &error {
+            CacheError::Io { source, .. } => source.kind(),
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
 /// What the user can do about an error of the system, as the end of a message.
 fn advice(source: &io::Error) -> &'static str {
-    use io::ErrorKind::{NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    use io::ErrorKind::{
+        FileTooLarge, NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
     match source.kind() {
-        StorageFull | QuotaExceeded => "; free space there, or use another cache folder",
-        PermissionDenied | ReadOnlyFilesystem => "; make it writable, or use another cache folder",
-        NotADirectory => "; a part of the path is a file: use another cache folder",
+        StorageFull | QuotaExceeded => {
+            "; free space there (`heddle cache gc` removes what nothing uses), or name another folder with `--home`; nothing that was \
+             finished is lost"
+        }
+        FileTooLarge => {
+            "; files may not grow that large there: raise the limit (`ulimit -f`), or name another folder with `--home`; nothing that \
+             was finished is lost"
+        }
+        PermissionDenied | ReadOnlyFilesystem => "; make it writable, or name another folder with `--home`",
+        NotADirectory => "; a part of the path is a file: name another folder with `--home`",
         _ => "",
     }
 }

@@ -6,6 +6,7 @@
 use std::{
     fmt,
     fs::{self, File, OpenOptions, TryLockError},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -68,7 +69,11 @@ impl FolderLock {
             },
             Err(TryLockError::Error(source)) => return Err(CacheError::io("lock", &lock_path)(source)),
         }
-        write_holder(dir, &holder_path, holder)?;
+        match write_holder(dir, &holder_path, holder) {
+            // The lock holds without it, and only who has the cache can make room there.
+            Err(CacheError::Io { source, .. }) if is_full(&source) => {}
+            written => written?,
+        }
         Ok(Self { holder_path, file })
     }
 }
@@ -93,8 +98,16 @@ fn read_holder(path: &Path) -> Holder {
 fn write_holder(dir: &Path, path: &Path, holder: &Holder) -> Result<(), CacheError> {
     let new = dir.join("holder.json.new");
     let bytes = serde_json::to_vec(holder).expect("numbers and text always serialise");
-    fs::write(&new, bytes).map_err(CacheError::io("write", &new))?;
+    fs::write(&new, bytes).map_err(|error| {
+        // Half of it is of no use to anybody; what stays is written over.
+        let _ = fs::remove_file(&new);
+        CacheError::io("write", &new)(error)
+    })?;
     fs::rename(&new, path).map_err(CacheError::io("write", path))
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]

@@ -21,7 +21,9 @@ pub(crate) fn reconcile(packs: &Packs, index: &Index) -> Result<Appender, CacheE
     let mut ends = locations::ends(index)?;
     let numbers = packs.list()?;
     let mut fit = None;
+    let mut is_cut = false;
     for &pack in &numbers {
+        is_cut |= ends.get(&pack).is_some_and(|end| shorter_than(packs, pack, *end));
         let (end, state) = reconcile_pack(packs, index, pack, ends.remove(&pack))?;
         packs.publish(pack, end);
         fit = (state == State::Sound && end < PACK_LIMIT_BYTES).then_some((pack, end));
@@ -38,7 +40,15 @@ pub(crate) fn reconcile(packs: &Packs, index: &Index) -> Result<Appender, CacheE
         }
         locations::set_end(index, pack, None)?;
     }
+    if is_cut {
+        // What is written behind a cut lies where the index on disk still names what was lost.
+        index.flush()?;
+    }
     Appender::new(packs, fit, next, PACK_LIMIT_BYTES)
+}
+
+fn shorter_than(packs: &Packs, pack: u32, end: u64) -> bool {
+    packs.path(pack).metadata().is_ok_and(|meta| meta.len() < end)
 }
 
 /// Whether a pack can be appended to.

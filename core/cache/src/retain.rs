@@ -67,6 +67,7 @@ pub(crate) fn retain(
     for (digest, location) in living {
         by_pack.entry(location.pack).or_default().push((digest, location));
     }
+    let mut wasteful = Vec::new();
     for (&pack, &len) in &before {
         let mut living = by_pack.remove(&pack).unwrap_or_default();
         let used: u64 =
@@ -75,7 +76,11 @@ pub(crate) fn retain(
             continue;
         }
         living.sort_unstable_by_key(|(_, location)| *location);
+        // All of them, before anything is copied: a copy must not go to a pack that is removed after it.
         work.leave(pack)?;
+        wasteful.push((pack, living));
+    }
+    for (pack, living) in wasteful {
         work.copy(&living, moved, step)?;
         let path = work.packs.path(pack);
         work.packs.forget_pack(pack);
@@ -151,7 +156,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::{Cache, Holder, Wait};
+    use crate::{Cache, Holder, Wait, append::Appender};
 
     fn open(dir: &Path) -> Cache {
         let holder = Holder { pid: 1, what: "test".into(), since_unix: 0 };
@@ -171,6 +176,41 @@ mod tests {
                 copy_dir(&path, &target)
             } else {
                 fs::copy(&path, &target).map(drop).expect("writable")
+            }
+        }
+    }
+
+    /// Several packs lose some of their payloads at once, the one that is being written among them: what stays of the first is copied,
+    /// and must not go with the last.
+    #[test]
+    fn every_pack_may_have_dead_payloads() {
+        for count in 1..24 {
+            for step in 1..5 {
+                let dir = tempfile::tempdir().expect("a temporary folder");
+                let packs = Packs::new(dir.path().to_owned());
+                let index = Index::open(&dir.path().join("index")).expect("a new index");
+                let appender = Appender::new(&packs, None, 0, 1024).expect("nothing to open");
+                let payloads: Vec<Vec<u8>> = (0..count).map(|i| vec![i; 100]).collect();
+                for bytes in &payloads {
+                    let item = vec![(Digest::of(bytes), Source::Bytes(bytes))];
+                    let ticket = appender.append(&packs, item).expect("written");
+                    appender.commit(&packs, &index, ticket).expect("synced");
+                }
+                let keep: HashSet<Digest> =
+                    payloads.iter().step_by(step).map(|bytes| Digest::of(bytes)).collect();
+                appender
+                    .exclusive(&packs, &index, |tail, limit| {
+                        let work = Work { packs: &packs, index: &index, tail, limit };
+                        retain(work, &keep, &mut |_| {}, &mut || {})
+                    })
+                    .expect("retained");
+                for bytes in &payloads {
+                    let found = locations::find(&index, &Digest::of(bytes)).expect("readable");
+                    let found =
+                        found.map(|location| packs.read(&location).expect("readable").expect("covered"));
+                    let kept = keep.contains(&Digest::of(bytes)).then_some(bytes.as_slice());
+                    assert_eq!(found.as_deref(), kept, "{count} payloads, one in {step} kept");
+                }
             }
         }
     }

@@ -53,7 +53,7 @@ impl PayloadWriter {
         match &mut self.spill {
             None => self.cache.store(vec![(digest, Source::Bytes(&self.buffer))])?,
             Some(spill) => {
-                spill.write(&self.buffer).map_err(CacheError::io("write", &spill.path))?;
+                spill.write(&self.buffer)?;
                 self.cache.store(vec![(digest, Source::File(&mut spill.file, spill.len))])?;
             }
         }
@@ -61,7 +61,7 @@ impl PayloadWriter {
     }
 
     /// Moves the buffer to the file.
-    fn spill(&mut self) -> io::Result<()> {
+    fn spill(&mut self) -> Result<(), CacheError> {
         let spill = match &mut self.spill {
             Some(spill) => spill,
             none => none.insert(Spill::create(self.cache.next_tmp_path())?),
@@ -89,13 +89,14 @@ impl Write for PayloadWriter {
 }
 
 impl Spill {
-    fn create(path: PathBuf) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+    fn create(path: PathBuf) -> Result<Self, CacheError> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+        let file = file.map_err(CacheError::io("create", &path))?;
         Ok(Self { path, file, len: 0 })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
+    fn write(&mut self, bytes: &[u8]) -> Result<(), CacheError> {
+        self.file.write_all(bytes).map_err(CacheError::io("write", &self.path))?;
         self.len += bytes.len() as u64;
         Ok(())
     }

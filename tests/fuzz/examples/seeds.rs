@@ -3,7 +3,14 @@
 use std::{collections::BTreeMap, fs, io::Write, path::Path};
 
 use heddle_data::{Caption, Footer, Part, Record, RowWriter, ShardInfo, SkipReason, Skipped, digest};
-use heddle_fuzz::kinds::{EXPERIMENT, MODEL};
+use heddle_fuzz::{
+    bundle::file::{self, Listed, Manifest, Rows},
+    kinds::{EXPERIMENT, MODEL},
+};
+use heddle_graph::{
+    digest::Digest,
+    plan::{InputKey, KeyParts, Trace},
+};
 use serde_json::{Map, Value, json};
 
 fn main() {
@@ -11,6 +18,7 @@ fn main() {
     configs();
     plugins();
     manifests();
+    bundles();
 }
 
 fn write(target: &str, name: &str, bytes: &[u8]) {
@@ -149,4 +157,57 @@ fn manifest(records: &[Record]) -> Vec<u8> {
     let member = "b.png".to_owned();
     rows.skip(Skipped { shard: "a.tar".into(), key: "b".into(), member, reason: SkipReason::DuplicateKey });
     rows.finish(Vec::new()).expect("memory can be written")
+}
+
+fn bundles() {
+    let tar = |manifest: &Manifest, payloads: &[&[u8]]| {
+        let mut bytes = Vec::new();
+        let payload = |digest: &Digest| -> std::io::Result<Vec<u8>> {
+            Ok(payloads
+                .iter()
+                .find(|bytes| Digest::of(bytes) == *digest)
+                .copied()
+                .unwrap_or_default()
+                .to_vec())
+        };
+        file::write(&mut bytes, manifest, payload).expect("memory can be written");
+        bytes
+    };
+    let mut manifest = Manifest::new("20260101-000000-0000", "a.toml");
+    write("bundle", "valid-empty.tar", &tar(&manifest, &[]));
+    let (artifact, keys, rows) = (&b"{}"[..], &[7; 64][..], &[1, 2, 3, 4, 5, 6][..]);
+    let parts = KeyParts {
+        kind: "features".into(),
+        version: 1,
+        config: json!({ "batch": 8, "lr": 0.1, "list": [1, { "a": null }] }),
+        model: None,
+        seed: Some(3),
+        numerics: Some("cpu 2".into()),
+        files: BTreeMap::new(),
+        inputs: BTreeMap::from([(
+            "records".into(),
+            vec![InputKey { digest: Digest::of(b"r"), label: None, part: None }],
+        )]),
+    };
+    let key = parts.digest();
+    let outputs = BTreeMap::from([("features".to_owned(), Digest::of(artifact))]);
+    manifest.traces = vec![Trace { node: "embed".into(), parts, outputs, seconds: 0.5, finished_unix: 1 }];
+    let set = Digest::of(b"set");
+    manifest.rows =
+        vec![Rows { set, keys: Digest::of(keys), rows: Digest::of(rows), row_bytes: 3, seconds: 0.25 }];
+    manifest.used = BTreeMap::from([(key, [(set, Digest::of(keys))].into())]);
+    let payloads = [artifact, keys, rows];
+    manifest.payloads = payloads
+        .iter()
+        .map(|bytes| Listed { digest: Digest::of(bytes), bytes: bytes.len() as u64 })
+        .collect();
+    let whole = tar(&manifest, &payloads);
+    write("bundle", "valid-run.tar", &whole);
+    write("bundle", "torn.tar", &whole[..whole.len() / 2]);
+    write("bundle", "changed-payload.tar", &tar(&manifest, &[artifact, keys, &[9; 6]]));
+    manifest.run = "\u{1b}[2J".into();
+    write("bundle", "escapes.tar", &tar(&manifest, &payloads));
+    manifest.run.clear();
+    manifest.payloads.pop();
+    write("bundle", "unheld.tar", &tar(&manifest, &payloads));
 }

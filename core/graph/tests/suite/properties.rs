@@ -1,6 +1,13 @@
 //! Invariants over generated and damaged files.
 
-use heddle_graph::render;
+use std::collections::BTreeMap;
+
+use heddle_graph::{
+    digest::{Digest, DigestWriter},
+    graph::Source,
+    plan::{Facts, FileKey, InputFact, KeyParts},
+    render,
+};
 use proptest::prelude::*;
 
 use crate::{
@@ -54,6 +61,93 @@ fn mixed_lines(table: &str, seed: u64, fixed: usize) -> String {
     lines.iter().map(decorate).collect()
 }
 
+/// The artifact key of every node by its name; what a node gives stands for its content by its maker's key and the port.
+fn keys(text: &str) -> BTreeMap<String, Digest> {
+    let experiment = experiment(text, &files(), &[]).unwrap();
+    let graph = pipeline(&experiment).unwrap();
+    let mut keys: BTreeMap<String, Digest> = BTreeMap::new();
+    for id in graph.ids() {
+        let node = graph.node(id);
+        let (mut inputs, mut digests) = (Vec::new(), Vec::new());
+        for (port, edge) in
+            node.edges.iter().flat_map(|(port, edges)| edges.iter().map(move |edge| (port, edge)))
+        {
+            let Source::Node { id: from, port: output } = &edge.from else {
+                unreachable!("experiments have no inputs")
+            };
+            digests.push(
+                DigestWriter::new("output").digest(&keys[&graph.node(*from).name]).str(output).finish(),
+            );
+            inputs.push(InputFact {
+                port: (*port).to_owned(),
+                label: edge.label.clone(),
+                part: edge.part.clone(),
+                from: from.index(),
+                output: output.clone(),
+            });
+        }
+        let mut files: BTreeMap<String, Vec<FileKey>> = BTreeMap::new();
+        for (field, file) in &node.files {
+            let digest = Digest::of(file.path.as_bytes());
+            files.entry(field.clone()).or_default().push(FileKey { digest, name: None });
+        }
+        let facts = Facts {
+            name: node.name.clone(),
+            kind: node.kind.name.to_owned(),
+            version: node.kind.version,
+            config: node.canonical.clone(),
+            model: None,
+            seed: Some(experiment.seed),
+            numerics: None,
+            files,
+            inputs,
+            estimate_seconds: None,
+        };
+        keys.insert(node.name.clone(), KeyParts::new(&facts, &digests).digest());
+    }
+    keys
+}
+
+/// The experiment with its nodes renamed: `names` in the order of [`NODES`].
+fn renamed(names: &[String]) -> String {
+    // Through names that nobody has, so that two may swap theirs.
+    let apart = NODES
+        .iter()
+        .enumerate()
+        .fold(EXPERIMENT.to_owned(), |text, (at, old)| replace(&text, old, &format!("@{at}@")));
+    names.iter().enumerate().fold(apart, |text, (at, new)| text.replace(&format!("@{at}@"), new))
+}
+
+/// Names of nodes stand behind `nodes.`, and in quotes before their end, a port or a part.
+fn replace(text: &str, old: &str, new: &str) -> String {
+    let places = [("nodes.", "]"), ("nodes.", "."), ("\"", "\""), ("\"", "."), ("\"", "/")];
+    places.iter().fold(text.to_owned(), |text, (before, after)| {
+        text.replace(&format!("{before}{old}{after}"), &format!("{before}{new}{after}"))
+    })
+}
+
+const NODES: [&str; 5] = ["pairs", "clean", "stage1", "stage2", "table"];
+
+fn some_names() -> impl Strategy<Value = Vec<String>> {
+    let fresh = proptest::collection::btree_set("[a-z][a-z0-9_-]{0,8}", 5)
+        .prop_map(|names| names.into_iter().collect::<Vec<_>>());
+    let swapped = Just(NODES.map(str::to_owned).to_vec());
+    prop_oneof![fresh, swapped].prop_shuffle()
+}
+
+#[test]
+fn every_name_of_a_node_is_replaced() {
+    let names =
+        NODES.map(|name| format!("x{}", name.len() + name.as_bytes()[name.len() - 1] as usize)).to_vec();
+    let text = renamed(&names);
+    assert!(
+        NODES
+            .iter()
+            .all(|name| !text.contains(&format!("{name}\"")) && !text.contains(&format!("nodes.{name}"))),
+        "{text}"
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -68,6 +162,18 @@ proptest! {
     fn order_comments_and_spaces_do_not_change_a_pipeline(text in shuffled(EXPERIMENT)) {
         let canonical = |text: &str| pipeline(&experiment(text, &files(), &[]).unwrap()).unwrap().canonical().to_string();
         prop_assert_eq!(canonical(&text), canonical(EXPERIMENT));
+    }
+
+    #[test]
+    fn names_order_comments_and_spaces_are_in_no_key(
+        (names, text) in some_names().prop_flat_map(|names| (Just(names.clone()), shuffled(&renamed(&names)))),
+    ) {
+        let expected = keys(EXPERIMENT);
+        prop_assert_eq!(expected.len(), NODES.len());
+        let found = keys(&text);
+        for (old, new) in NODES.iter().zip(&names) {
+            prop_assert_eq!(&found[new.as_str()], &expected[*old], "{} as {}", old, new);
+        }
     }
 
     #[test]

@@ -19,7 +19,8 @@ pub fn artifacts(
     dir: &Path,
 ) -> Result<Vec<String>, Failure> {
     let folder = dir.join("artifacts");
-    std::fs::create_dir_all(&folder).map_err(Failure::io("making the artifacts folder"))?;
+    std::fs::create_dir_all(&folder)
+        .map_err(Failure::io(format!("making the folder {}", folder.display())))?;
     let mut tables = Vec::new();
     for id in project.graph.ids() {
         let node = project.graph.node(id);

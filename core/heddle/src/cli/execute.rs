@@ -18,6 +18,8 @@ use crate::exec::{CellRecord, NodeState, Outcome, RemoteRecord, RunRecord, RunsD
 /// What a run's record says of the command that it belongs to.
 #[derive(Debug, Clone, Default)]
 pub struct Order {
+    /// The folder that it was given in, from the home folder on.
+    pub folder: String,
     /// The command line after the program's name.
     pub arguments: Vec<String>,
     /// The nodes that were asked for.
@@ -62,7 +64,7 @@ pub fn run(
     let mut record = RunRecord {
         id: id.clone(),
         file: project.file.clone(),
-        folder: working_folder(),
+        folder: order.folder,
         arguments: order.arguments,
         set: project.set.clone(),
         asked: order.asked,
@@ -105,17 +107,14 @@ pub fn run(
         node.outputs.get(port).map(|output| output.digest)
     };
     leaks(&project.graph, store, &made).iter().for_each(|leak| output::note(&leak.line()));
-    let tables = deliver::artifacts(project, store, &mut record, &dir)?;
-    write(&record)?;
+    let delivered = deliver::artifacts(project, store, &mut record, &dir);
+    let delivered = delivered.and_then(|tables| write(&record).map(|()| tables));
+    // Why nodes failed is said also where it cannot be written down.
+    let tables = delivered.inspect_err(|_| say_failures(&record.nodes))?;
     if !order.beside_others {
         cache::after_run(project, store, &record, outcome)?;
     }
     Ok(Finished { record, outcome, tables, dir })
-}
-
-/// The current folder as text; empty if it has no name.
-pub fn working_folder() -> String {
-    std::env::current_dir().map(|folder| folder.display().to_string()).unwrap_or_default()
 }
 
 impl Finished {

@@ -84,7 +84,7 @@ pub enum Failure {
     #[error(transparent)]
     Node(#[from] NodeError),
     /// Reading or writing something.
-    #[error("{what}: {error}")]
+    #[error("{what}: {error}{}", advice(error))]
     Io {
         /// What was being done.
         what: String,
@@ -119,5 +119,20 @@ impl Failure {
             Self::Interrupted => Exit::Interrupted,
             _ => Exit::Failed,
         }
+    }
+}
+
+/// What the user can do about an error of the system, as the end of a message.
+fn advice(error: &io::Error) -> &'static str {
+    use io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded => {
+            "; free space there (`heddle cache gc` removes what nothing uses), then run the same command again"
+        }
+        FileTooLarge => {
+            "; files may not grow that large there: raise the limit (`ulimit -f`), then run the same command again"
+        }
+        PermissionDenied | ReadOnlyFilesystem => "; make it writable, or name another folder",
+        _ => "",
     }
 }

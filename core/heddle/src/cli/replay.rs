@@ -1,9 +1,6 @@
 //! `heddle replay`: a past run's results out of the cache, or computed again and compared.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
 use heddle_graph::source::Load;
 use serde_json::json;
@@ -63,7 +60,15 @@ fn bring_back(
             if port == "txt" {
                 tables.push(String::from_utf8_lossy(&bytes).into_owned());
             }
-            files.push((folder.join(output.file.as_ref().unwrap_or(&name)), bytes));
+            let file = output.file.as_ref().unwrap_or(&name);
+            if Path::new(file).file_name() != Some(file.as_ref()) {
+                return Err(Failure::Other(format!(
+                    "the record of run {} is damaged: `{file}` is no name of an artifact; nothing was written, the cache has `{name}` \
+                     as {}",
+                    record.id, output.digest
+                )));
+            }
+            files.push((folder.join(file), bytes));
         }
     }
     if !gone.is_empty() {
@@ -76,7 +81,8 @@ fn bring_back(
     if files.is_empty() {
         return Err(Failure::Other(format!("run {} ({}) made no artifacts", record.id, record.state)));
     }
-    std::fs::create_dir_all(&folder).map_err(Failure::io("making the artifacts folder"))?;
+    std::fs::create_dir_all(&folder)
+        .map_err(Failure::io(format!("making the folder {}", folder.display())))?;
     for (file, bytes) in &files {
         std::fs::write(file, &**bytes).map_err(Failure::io(format!("writing {}", file.display())))?;
     }
@@ -144,8 +150,8 @@ fn recompute(
     if !record.nodes.iter().any(|node| !node.outputs.is_empty()) {
         return Err(Failure::Other(format!("run {} ({}) made no artifacts", record.id, record.state)));
     }
-    let folder = PathBuf::from(&record.folder);
-    if folder.is_dir() {
+    let folder = home::place_of(home, &record.folder);
+    if !record.folder.is_empty() && folder.is_dir() {
         std::env::set_current_dir(&folder)
             .map_err(Failure::io(format!("going to the folder of the run, {}", folder.display())))?;
     }
@@ -157,6 +163,7 @@ fn recompute(
     let asked = Asked { nodes: &record.asked, threads: options.threads.map(usize::from), ..Asked::default() };
     let ready = Prepared::on(project, store, asked)?;
     let order = Order {
+        folder: home::working_folder(home),
         arguments,
         asked: record.asked.clone(),
         cell: record.cell.clone(),

@@ -25,7 +25,8 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
     let project = project::load(&target.file, &target.set)?;
     let home = home::of_experiment(common, &target.file);
     let ready = Prepared::new(project, &home, &format!("run {}", target.file), options.asked(&target.nodes))?;
-    let order = Order { arguments, asked: target.nodes.clone(), ..Order::default() };
+    let folder = home::working_folder(&home);
+    let order = Order { folder, arguments, asked: target.nodes.clone(), ..Order::default() };
     let driver = Driver::new()?;
     let done =
         execute::run(&ready, &driver, &RunsDir::new(&home), order, Show::usual(common.quiet), |_| Ok(()))?;

@@ -2,13 +2,13 @@
 //! beside which its tables lie.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{CellRecord, ids, new_folder, write_whole};
+use super::{record::CellRecord, shelf::Shelf};
 
 /// How a cell stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ pub struct GroupRecord {
     pub id: String,
     /// The experiment file as it was named.
     pub file: String,
-    /// The folder that the command was given in.
+    /// The folder that the command was given in, from the home folder on. Earlier builds wrote it from the root on.
     pub folder: String,
     /// The command line after the program's name.
     pub arguments: Vec<String>,
@@ -72,38 +72,36 @@ pub struct GroupRecord {
 
 /// The folder of all sets.
 #[derive(Debug, Clone)]
-pub struct GroupsDir(PathBuf);
-
-const RECORD: &str = "group.json";
+pub struct GroupsDir(Shelf);
 
 impl GroupsDir {
     /// The sets under a home folder.
     pub fn new(home: &Path) -> Self {
-        Self(home.join("groups"))
+        Self(Shelf::new(home.join("groups"), "group.json"))
     }
 
     /// The folder of one set.
     pub fn dir(&self, id: &str) -> PathBuf {
-        self.0.join(id)
+        self.0.dir(id)
     }
 
-    /// A new id that no folder has yet; makes the folder.
+    /// A new id, behind all that there are; makes the folder.
     pub fn create(&self, now_unix: u64) -> io::Result<String> {
-        new_folder(&self.0, now_unix)
+        self.0.create(now_unix)
     }
 
     /// Writes a record whole or not at all.
     pub fn write(&self, record: &GroupRecord) -> io::Result<()> {
-        write_whole(&self.dir(&record.id).join(RECORD), record)
+        self.0.write(&record.id, record)
     }
 
     /// Reads one record.
     pub fn read(&self, id: &str) -> io::Result<GroupRecord> {
-        Ok(serde_json::from_slice(&fs::read(self.dir(id).join(RECORD))?)?)
+        self.0.read(id)
     }
 
     /// The ids of all sets, oldest first.
     pub fn ids(&self) -> io::Result<Vec<String>> {
-        ids(&self.0, RECORD)
+        self.0.ids()
     }
 }

@@ -175,10 +175,13 @@ fn embedded_shard(path: &str) -> Option<Result<Shard, String>> {
     Some(files::embedded_bytes(path)?.map(|(name, bytes)| Shard::from_bytes(name, Arc::new(bytes))))
 }
 
-/// What tells one state of a file from another without reading it: place, length, modification time; for
-/// embedded files the packed bytes themselves.
+/// What tells one state of a file from another without reading it: place, length, modification time, and on Unix also the time
+/// of the last change of any kind, which no program can set; for embedded files the packed bytes themselves.
+///
+/// What remains: content that changes within one tick of the file system's clock, or, where there is no such time, content of
+/// equal length that is given the modification time of before. Such a file counts as unchanged until it is touched.
 fn stamp(path: &str) -> Result<Digest, String> {
-    let mut writer = DigestWriter::new("heddle file stamp 1");
+    let mut writer = DigestWriter::new("heddle file stamp 2");
     if let Some(packed) = files::embedded_packed(path) {
         return Ok(writer.str(path).bytes(packed).finish());
     }
@@ -208,9 +211,19 @@ fn stamp(path: &str) -> Result<Digest, String> {
 }
 
 fn state(writer: &mut DigestWriter, meta: &std::fs::Metadata) {
-    let modified = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     writer.u64(meta.len());
-    if let Some(modified) = modified {
-        writer.u64(modified.as_secs()).u64(modified.subsec_nanos().into());
+    // Times before 1970 count too.
+    match meta.modified().map(|time| time.duration_since(UNIX_EPOCH)) {
+        Ok(Ok(after)) => writer.str("after").u64(after.as_secs()).u64(after.subsec_nanos().into()),
+        Ok(Err(before)) => {
+            let before = before.duration();
+            writer.str("before").u64(before.as_secs()).u64(before.subsec_nanos().into())
+        }
+        Err(_) => writer.str("no time"),
+    };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        writer.bytes(&meta.ctime().to_le_bytes()).bytes(&meta.ctime_nsec().to_le_bytes());
     }
 }

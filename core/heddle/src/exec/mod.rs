@@ -21,6 +21,7 @@ mod modes;
 mod record;
 mod scheduler;
 mod scratch;
+mod shelf;
 mod store;
 mod tier;
 

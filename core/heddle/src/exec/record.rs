@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -10,6 +10,8 @@ use heddle_graph::{digest::Digest, plan::Facts};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+
+use super::shelf::Shelf;
 
 /// How a node ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,7 +239,8 @@ pub struct RunRecord {
     pub id: String,
     /// The experiment file as it was named on the command line.
     pub file: String,
-    /// The folder that the command was given in: what relative paths start from.
+    /// The folder that the command was given in, from the home folder on: what relative paths start from. Earlier builds wrote it
+    /// from the root on.
     #[serde(default)]
     pub folder: String,
     /// The command line after the program's name.
@@ -287,81 +290,38 @@ pub struct RunRecord {
 
 /// The folder of all runs.
 #[derive(Debug, Clone)]
-pub struct RunsDir(PathBuf);
+pub struct RunsDir(Shelf);
 
 impl RunsDir {
     /// The runs under a home folder.
     pub fn new(home: &Path) -> Self {
-        Self(home.join("runs"))
+        Self(Shelf::new(home.join("runs"), "record.json"))
     }
 
     /// The folder of one run.
     pub fn dir(&self, id: &str) -> PathBuf {
-        self.0.join(id)
+        self.0.dir(id)
     }
 
-    /// A new id that no folder has yet; makes the folder.
+    /// A new id, behind all that there are; makes the folder.
     pub fn create(&self, now_unix: u64) -> io::Result<String> {
-        new_folder(&self.0, now_unix)
+        self.0.create(now_unix)
     }
 
     /// Writes a record whole or not at all.
     pub fn write(&self, record: &RunRecord) -> io::Result<()> {
-        write_whole(&self.dir(&record.id).join(RECORD), record)
+        self.0.write(&record.id, record)
     }
 
     /// Reads one record.
     pub fn read(&self, id: &str) -> io::Result<RunRecord> {
-        Ok(serde_json::from_slice(&fs::read(self.dir(id).join(RECORD))?)?)
+        self.0.read(id)
     }
 
     /// The ids of all runs, oldest first.
     pub fn ids(&self) -> io::Result<Vec<String>> {
-        ids(&self.0, RECORD)
+        self.0.ids()
     }
-}
-
-const RECORD: &str = "record.json";
-
-/// Makes a folder below `above` that is named by the time.
-pub(super) fn new_folder(above: &Path, now_unix: u64) -> io::Result<String> {
-    fs::create_dir_all(above)?;
-    let stamp = jiff::Timestamp::from_second(now_unix as i64).map_err(io::Error::other)?;
-    let stamp = stamp.strftime("%Y%m%d-%H%M%S").to_string();
-    // Counting up keeps the folders of one second in their order.
-    for count in 0..=0xffff {
-        let id = format!("{stamp}-{count:04x}");
-        match fs::create_dir(above.join(&id)) {
-            Ok(()) => return Ok(id),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(io::Error::other("no free id"))
-}
-
-/// Writes JSON whole or not at all.
-pub(super) fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let temporary = path.with_extension("json.tmp");
-    fs::write(&temporary, serde_json::to_vec_pretty(value)?)?;
-    fs::rename(temporary, path)
-}
-
-/// The folders below `above` that have a file of this name, oldest first.
-pub(super) fn ids(above: &Path, file: &str) -> io::Result<Vec<String>> {
-    let entries = match fs::read_dir(above) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
-    };
-    let mut ids = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        if entry.path().join(file).is_file() {
-            ids.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    ids.sort();
-    Ok(ids)
 }
 
 #[cfg(test)]

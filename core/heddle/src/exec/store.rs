@@ -13,7 +13,7 @@
 //! | `row-use` | artifact key | the chunks of frozen rows that the node read: set and digest of keys, 64 bytes each |
 //! | `checkpoint` | artifact key | where a stopped stage goes on, as JSON that names payloads by digest |
 //! | `pin` | run id | [`Pin`] as JSON: what stays in the cache for that run |
-//! | `file-digest` | digest of (path, length, modification time) | digest of the file's content |
+//! | `file-digest` | digest of (path, length, times of modification and change) | digest of the file's content |
 
 use std::{collections::BTreeSet, fmt, path::Path, sync::Arc};
 

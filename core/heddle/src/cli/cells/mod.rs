@@ -21,7 +21,7 @@ use serde_json::json;
 use super::{
     args::{Common, RunOptions},
     cache,
-    execute::{self, Order, working_folder},
+    execute::{self, Order},
     exit::{Exit, Failure},
     home, output,
     prepare::{Asked, Driver, Prepared, open_store},
@@ -42,7 +42,7 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
     let home = home::of_experiment(common, &target.file);
     let groups = GroupsDir::new(&home);
     let last = match options.retry {
-        Some(_) => Some(select::last_group(&groups, &target.file)?),
+        Some(_) => Some(select::last_group(&groups, &home, &target.file)?),
         None => None,
     };
     let set: Vec<String> = last.iter().flat_map(|group| &group.set).chain(&target.set).cloned().collect();
@@ -59,7 +59,7 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
             let group = GroupRecord {
                 id: String::new(),
                 file: target.file.clone(),
-                folder: working_folder(),
+                folder: String::new(),
                 arguments: arguments.clone(),
                 set,
                 asked: target.nodes.clone(),
@@ -77,7 +77,9 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
     }
     let used = target.caches.with(base.experiment.cache.remote.as_deref())?;
     let store = open_store(&home, &format!("run {}", target.file), target.wait, &used)?;
+    let folder = home::working_folder(&home);
     if group.id.is_empty() {
+        group.folder = folder.clone();
         group.id = groups.create(crate::now_unix()).map_err(Failure::io("making the folder of the set"))?;
     }
     let runs = RunsDir::new(&home);
@@ -88,7 +90,7 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
     };
     let quiet = common.quiet;
     let series =
-        Series { options, quiet, arguments, base: &base, store, runs, groups, side_by_side, threads };
+        Series { options, quiet, arguments, folder, base: &base, store, runs, groups, side_by_side, threads };
     series.run(&cells, group)
 }
 
@@ -105,6 +107,7 @@ pub fn check_remote(base: &Project, variant: &Project, cell: &CellRecord) -> Res
 struct Series<'a> {
     options: &'a RunOptions,
     quiet: bool,
+    folder: String,
     arguments: Vec<String>,
     base: &'a Project,
     store: Store,
@@ -208,6 +211,7 @@ impl Series<'_> {
             Asked { threads: self.threads, ..self.options.asked(&asked) },
         )?;
         let order = Order {
+            folder: self.folder.clone(),
             arguments: self.arguments.clone(),
             asked: asked.clone(),
             cell: Some(cell.record.clone()),

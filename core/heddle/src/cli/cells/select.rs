@@ -1,8 +1,10 @@
 //! Which variants are meant.
 
+use std::path::Path;
+
 use heddle_graph::{paths, suggest};
 
-use super::super::{args::Variants, execute::working_folder, exit::Failure, output};
+use super::super::{args::Variants, exit::Failure, home, output};
 use crate::{
     exec::{CellKind, CellRecord, CellState, GroupRecord, GroupsDir},
     project::{Cell, Project},
@@ -52,9 +54,9 @@ pub fn find(base: &Project, wanted: &CellRecord) -> Option<Cell> {
 }
 
 /// The newest set of runs of a file.
-pub fn last_group(groups: &GroupsDir, file: &str) -> Result<GroupRecord, Failure> {
+pub fn last_group(groups: &GroupsDir, home: &Path, file: &str) -> Result<GroupRecord, Failure> {
     let ids = groups.ids().map_err(Failure::io("listing the sets of runs"))?;
-    let wanted = whole(&working_folder(), file);
+    let wanted = whole(&home::working_folder(home), file);
     let read = |id: &String| match groups.read(id) {
         Ok(group) => Some(group),
         Err(error) => {
@@ -62,7 +64,11 @@ pub fn last_group(groups: &GroupsDir, file: &str) -> Result<GroupRecord, Failure
             None
         }
     };
-    let found = ids.iter().rev().filter_map(read).find(|group| whole(&group.folder, &group.file) == wanted);
+    let place = |group: &GroupRecord| {
+        let folder = home::seen_from(home, Path::new(&group.folder));
+        whole(&folder.display().to_string(), &group.file)
+    };
+    let found = ids.iter().rev().filter_map(read).find(|group| place(group) == wanted);
     let none = || {
         Failure::Other(format!(
             "no variants of {file} ran yet; `--ablation NAME`, `--sweep NAME` and `--all` run some"
@@ -71,7 +77,7 @@ pub fn last_group(groups: &GroupsDir, file: &str) -> Result<GroupRecord, Failure
     found.ok_or_else(none)
 }
 
-/// A path from the root, as text.
+/// A path from the home folder on, as text.
 fn whole(folder: &str, file: &str) -> String {
     paths::resolve(&format!("{folder}/file"), file)
 }
