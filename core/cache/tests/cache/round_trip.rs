@@ -135,5 +135,5 @@ fn an_impossible_folder_is_named_with_advice() {
     let error = error.expect_err("a file is no folder");
     assert!(matches!(error, CacheError::Io { .. }));
     let text = error.to_string();
-    assert!(text.contains("file/cache") && text.contains("use another cache folder"), "{text}");
+    assert!(text.contains("file/cache") && text.contains("name another folder with `--home`"), "{text}");
 }

@@ -163,7 +163,7 @@ fn huggingface(folder: &Path, made: &Made, bytes: &Payload, shard_bytes: u64) ->
         })
         .collect();
     let parameters: usize = tensors.values().map(|tensor| tensor.head.len()).sum();
-    let io = |what: &str| Failure::io(format!("writing {what}"));
+    let io = |what: &str| Failure::io(format!("writing {what} to {}", folder.display()));
     let shard_bytes = usize::try_from(shard_bytes).unwrap_or(usize::MAX);
     let files = write_folder(folder, &tensors, shard_bytes).map_err(io("the weights"))?;
     let config = format!("{:#}\n", config(made, parameters));

@@ -65,6 +65,7 @@ pub fn import(
 fn failed(what: String, error: BundleError) -> Failure {
     match error {
         BundleError::Store(error) => Failure::Store(error),
+        BundleError::Io(error) => Failure::io(what)(error),
         error => Failure::Other(format!("{what}: {error}")),
     }
 }

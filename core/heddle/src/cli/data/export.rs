@@ -147,5 +147,8 @@ fn classes(manifest: &Manifest, column: &str) -> Result<Vec<String>, Failure> {
 }
 
 fn failed(error: ExportError) -> Failure {
-    Failure::Other(error.to_string())
+    match error {
+        ExportError::Io { path, error } => Failure::io(format!("writing {}", path.display()))(error),
+        other => Failure::Other(other.to_string()),
+    }
 }
