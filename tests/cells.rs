@@ -82,7 +82,14 @@ fn cells_run_side_by_side() {
     };
     let counts = ["pairs", "heldout", "bpe", "floor", "stage1"].map(ran);
     assert_eq!(counts, [1, 1, 1, 1, 4]);
-    assert!(parallel.stderr.contains("[lr optimizer.lr=0.001 seed=3] done  stage1"), "{parallel}");
+    assert!(parallel.stderr.contains("seed=3] done  stage1"), "{parallel}");
+    let alone = dir.heddle(&["run", TINY, "--max-parallel", "2"]);
+    assert!(alone.code == Some(1) && alone.stderr.contains("is for variants"), "{alone}");
+    // What fails for one fails for all, once.
+    let broken = ["-S", "nodes.bpe.columns=[\"xx\"]", "--max-parallel", "2", "--keep-going"];
+    let failed = dir.heddle(&[&["run", TINY, "--sweep", "lr", "--json"][..], &broken].concat());
+    assert_eq!(failed.code, Some(1));
+    assert_eq!(failed.stderr.matches("] run   bpe").count(), 1, "{failed}");
     // A forced node runs once for all of them.
     let forced = dir.done(&["run", TINY, "--sweep", "lr", "--json", "--max-parallel", "2", "--force", "bpe"]);
     let ran: usize = cells(&forced).iter().map(|cell| count(&record(&dir, cell), "ran")).sum();

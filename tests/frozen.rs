@@ -274,6 +274,45 @@ fn a_linear_probe_reads_rows() {
     filtered(|| insta::assert_snapshot!(said.join("\n")));
 }
 
+/// Stages of variants side by side need the same rows: one of them computes them.
+#[test]
+fn rows_are_computed_once_side_by_side() {
+    let dir = dir();
+    dir.done(&["run", FILE, "stage1", "-q"]);
+    let text = dir.read(FILE) + "\n[sweeps.lr]\ngrid = { \"nodes.probe.optimizer.lr\" = [0.1, 0.2, 0.3] }\n";
+    dir.write(FILE, text);
+    let swept =
+        dir.done(&["run", FILE, "probe", "--sweep", "lr", "--max-parallel", "3", "--json", "-q"]).json();
+    let mut new = 0;
+    for cell in swept["cells"].as_array().unwrap() {
+        let record = dir.done(&["runs", "show", cell["run"].as_str().unwrap(), "--json"]).json();
+        let nodes = record["nodes"].as_array().unwrap();
+        let probe = nodes.iter().find(|node| node["name"] == "probe").unwrap();
+        new += probe["rows"]["pool.output"]["new"].as_u64().unwrap();
+    }
+    let verified = dir.done(&["verify", FILE, "probe", "--sample", "100%", "--json"]).json();
+    assert_eq!(Some(new), verified["nodes"][0]["kept"].as_u64());
+}
+
+/// Where values are rounded, the graph is cut, whatever else is kept.
+#[test]
+fn rounding_depends_on_nothing_but_store() {
+    let dir = dir();
+    let run = |more: &str| {
+        let file = "../../graphs/linear-probe.toml"
+            .replace("../../graphs", repository().join("graphs").to_str().unwrap());
+        let graph = format!(
+            "nodes.probe.graph={{ file = \"{file}\", params = {{ classes = 8 }}, nodes = {{ vit = {{ store = \"bf16\" }}{more} }} }}"
+        );
+        dir.done(&["run", FILE, "probe", "-q", "-S", &graph, "--force", "probe"]);
+        (digests(&dir, "probe"), rows(&dir, "probe").into_keys().collect::<Vec<_>>())
+    };
+    let usual = run("");
+    assert_eq!(usual.1, ["vit.hidden.2"]);
+    assert_eq!(run(", pool = { cache = \"always\" }"), usual);
+    assert_eq!(run(", pool = { cache = \"never\" }"), usual);
+}
+
 /// What a plan foretells is held against what came.
 #[test]
 fn predictions_are_compared() {

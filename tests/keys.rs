@@ -31,6 +31,7 @@ const LEFT_OUT: &[(&str, &[&str], &str)] = &[
     ("data.similarity", &["batch"], "a text's features do not depend on its batch"),
     ("eval.zero-shot", &["batch"], "a text's features do not depend on its batch"),
     ("eval.retrieval", &["batch"], "a text's features do not depend on its batch"),
+    ("eval.classification", &["batch"], "a record's scores do not depend on its batch"),
     ("eval.matching", &["batch"], "a pair's scores do not depend on its batch"),
     ("eval.caption", &["batch"], "a record's caption does not depend on its batch"),
     ("eval.questions", &["batch"], "an answer does not depend on its batch"),
@@ -71,6 +72,7 @@ const SETTINGS: &[(&str, &[&str], &str)] = &[
     ("data.mix", &["weights"], ""),
     ("data.sample", &["count"], ""),
     ("train", &[], "augment = { flip = 0.5 }\ngroups = { a = { match = ['b'] } }"),
+    ("train", &[], "labels = { column = 'x' }"),
     ("train", &[], "text = { labels = { columns = ['x'] } }"),
     ("train", &[], "text = { columns = ['a', 'b'], labels = { columns = ['x'], language = 'a' } }"),
 ];

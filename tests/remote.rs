@@ -142,7 +142,8 @@ fn what_only_another_change_needs_is_shared_too() {
     done(&dir, "run", "b", &change);
     let ran: Vec<String> =
         states(&dir, "b").into_iter().filter(|(_, state)| state == "ran").map(|(name, _)| name).collect();
-    assert_eq!(ran, ["report", "retrieval"]);
+    // The table is the same, so that the report is found.
+    assert_eq!(ran, ["retrieval"]);
     done(&dir, "run", "a", &change);
     assert_eq!(states(&dir, "a")["retrieval"], "remote");
     assert_eq!(digests(&dir, "a"), digests(&dir, "b"));
@@ -251,7 +252,11 @@ fn damage_is_a_miss_and_is_mended() {
         assert!(damaged.stderr.contains("is damaged and counts as absent"), "{what}: {damaged}");
         assert!(all(&dir, &home, "ran"), "{what}: {:?}", states(&dir, &home));
         assert_eq!(digests(&dir, &home), expected, "{what}");
-        assert_whole(&dir);
+        // What nobody has read is not known to be damaged: rows, since the artifact behind them was computed.
+        let objects = objects(&dir);
+        for (node, port, digest) in &expected {
+            assert_eq!(Digest::of(&objects[digest]).to_string(), *digest, "{what}: {node}.{port}");
+        }
         let home = format!("c{place}");
         let mended = done(&dir, "run", &home, &[]);
         assert!(all(&dir, &home, "remote"), "{what}: {mended}");
@@ -305,8 +310,10 @@ fn a_local_cache_that_is_only_read_keeps_nothing() {
     let read_only = ["--cache", "local:r,remote:none"];
     done(&dir, "run", "a", &read_only);
     assert!(all(&dir, "a", "ran"));
-    let entries = || fs::read_dir(dir.path().join("a")).unwrap().map(|entry| entry.unwrap().file_name());
-    assert_eq!(entries().collect::<Vec<_>>(), ["runs"]);
+    assert!(!dir.path().join("a/cache").exists());
+    let left: u64 =
+        walk(&dir.path().join("a/scratch/v1/packs")).iter().map(|pack| pack.metadata().unwrap().len()).sum();
+    assert!(left <= 64, "{left} bytes are left of what the command made");
 
     dir.done(&["run", TINY, "bpe", "--home", "a"]);
     let du = || dir.done(&["cache", "du", "--json", "--home", "a"]).json()["artifacts"].clone();

@@ -204,19 +204,8 @@ impl RowSet {
     ) -> Result<Self, CacheError> {
         let (chunks, places) = (Vec::new(), HashTable::new());
         let mut opened = Self { cache: cache.clone(), set, row_bytes, chunks, places, elsewhere };
-        let mut here = HashSet::new();
-        for chunk in RowChunk::of_set(cache, &set)? {
-            if chunk.row_bytes != row_bytes as u64 {
-                continue;
-            }
-            match cache.get(&chunk.keys)? {
-                Some(keys) => {
-                    here.insert(chunk.keys);
-                    opened.add(chunk, keys, true);
-                }
-                None => RowChunk::forget(cache, &[chunk])?,
-            }
-        }
+        opened.refresh()?;
+        let here: HashSet<Digest> = opened.chunks.iter().map(|chunk| chunk.chunk.keys).collect();
         if let Some(elsewhere) = opened.elsewhere.clone() {
             for chunk in elsewhere.chunks(&set) {
                 let is_new =
@@ -227,6 +216,31 @@ impl RowSet {
             }
         }
         Ok(opened)
+    }
+
+    /// Finds the chunks that were stored since the set was opened.
+    ///
+    /// # Errors
+    /// [`CacheError`] where the cache does not read.
+    pub fn refresh(&mut self) -> Result<(), CacheError> {
+        let known: HashSet<Digest> =
+            self.chunks.iter().filter(|chunk| chunk.is_here).map(|chunk| chunk.chunk.keys).collect();
+        let of_this =
+            |chunk: &RowChunk| chunk.row_bytes == self.row_bytes as u64 && !known.contains(&chunk.keys);
+        let new: Vec<RowChunk> =
+            RowChunk::of_set(&self.cache, &self.set)?.into_iter().filter(of_this).collect();
+        for chunk in new {
+            match self.cache.get(&chunk.keys)? {
+                Some(keys) => self.add(chunk, keys, true),
+                None => RowChunk::forget(&self.cache, &[chunk])?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The set.
+    pub fn set(&self) -> Digest {
+        self.set
     }
 
     /// How many keys have a row.

@@ -89,7 +89,9 @@ pub fn run(
 
     let (outcome, nodes) = ready.run_by(driver, show);
     record.nodes = nodes;
-    record.remote = store.traffic().map(|(url, traffic)| RemoteRecord {
+    // Of runs side by side nobody knows whose bytes they were.
+    let traffic = store.traffic().filter(|_| !order.beside_others);
+    record.remote = traffic.map(|(url, traffic)| RemoteRecord {
         url,
         fetched_bytes: traffic.fetched - before.fetched,
         published_bytes: traffic.published - before.published,

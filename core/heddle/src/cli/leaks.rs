@@ -149,6 +149,10 @@ mod tests {
             let names = ("zero_shot".to_owned(), "stage1".to_owned());
             Leak { evaluation: names.0, stage: names.1, shared, near, records: 9 }.line()
         };
-        insta::assert_snapshot!([line(2, 0), line(2, 1), line(0, 1)].join("\n"), @"");
+        insta::assert_snapshot!([line(2, 0), line(2, 1), line(0, 1)].join("\n"), @r"
+        leak: 2 of the 9 records that `zero_shot` scores are among those that `stage1` learns from
+        leak: 2 of the 9 records that `zero_shot` scores are among those that `stage1` learns from, and 1 more look like one of them (perceptual hashes within 4 bits)
+        perhaps a leak: 1 of the 9 records that `zero_shot` scores look like one that `stage1` learns from (perceptual hashes within 4 bits)
+        ");
     }
 }

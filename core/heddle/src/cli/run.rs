@@ -22,6 +22,11 @@ pub fn run(options: &RunOptions, common: &Common, arguments: Vec<String>) -> Res
         return cells::run(options, common, arguments);
     }
     let target = &options.target;
+    if options.max_parallel.is_some() {
+        let message =
+            "`--max-parallel` is for variants: `--sweep`, `--ablation`, `--all` or `--retry` goes with it";
+        return Err(Failure::Other(message.to_owned()));
+    }
     let project = project::load(&target.file, &target.set)?;
     let home = home::of_experiment(common, &target.file);
     let ready = Prepared::new(project, &home, &format!("run {}", target.file), options.asked(&target.nodes))?;

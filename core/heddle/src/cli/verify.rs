@@ -1,9 +1,13 @@
 //! `heddle verify`: computes a part of the kept rows of frozen parts again, and compares bits.
 
-use std::{collections::BTreeSet, fmt, str::FromStr};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+    str::FromStr,
+};
 
 use heddle_data::rng;
-use heddle_graph::plan;
+use heddle_graph::{digest::Digest, plan};
 use rand::Rng;
 use serde::Serialize;
 
@@ -66,13 +70,20 @@ struct OfNode {
     outputs: Vec<String>,
     /// Records and views that have rows.
     kept: usize,
-    /// Of them, those that were computed again.
+    /// Records and views of which rows are named and do not read; the next run computes them anew.
+    #[serde(skip_serializing_if = "is_zero")]
+    damaged: usize,
+    /// Of those kept, those that were computed again.
     computed: usize,
     /// Rows that came out otherwise.
     differing: Vec<Differing>,
     /// Nodes that have to run before there is anything to compare.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     waits: Vec<String>,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// A row that came out otherwise.
@@ -138,8 +149,12 @@ impl OfNode {
     /// Draws rows, at least one if there are any, and computes them again.
     fn compare(&mut self, part: &dyn Frozen, sample: Percent, seed: u64) -> Result<(), NodeError> {
         self.outputs = part.names().to_vec();
+        let keys: Vec<Digest> = part.looks().iter().map(|look| look.key).collect();
+        let missing: HashSet<Digest> = part.kept().missing(&keys)?.into_iter().collect();
+        // Rows that do not read are damage: the next run computes them anew.
+        self.damaged = missing.iter().filter(|key| part.kept().contains(key)).count();
         let kept: Vec<Look> =
-            part.looks().iter().filter(|look| part.kept().contains(&look.key)).copied().collect();
+            part.looks().iter().filter(|look| !missing.contains(&look.key)).copied().collect();
         self.kept = kept.len();
         let chance = |look: &Look| {
             let [a, b, c, d, e, f, g, h, ..] = *look.key.as_bytes();
@@ -189,7 +204,7 @@ impl OfNode {
     }
 
     fn text(&self) -> String {
-        let Self { node, outputs, kept, computed, differing, waits } = self;
+        let Self { node, outputs, kept, damaged, computed, differing, waits } = self;
         if !waits.is_empty() {
             return format!("{node}: nothing to compare before {} ran", waits.join(", "));
         }
@@ -198,6 +213,9 @@ impl OfNode {
         match differing.len() {
             0 => text.push_str("all the same"),
             count => text.push_str(&format!("{count} differ")),
+        }
+        if *damaged > 0 {
+            text.push_str(&format!("; {damaged} more are damaged and will be computed anew"));
         }
         for Differing { record, view, why } in differing.iter().take(NAMED) {
             let view = if *view == 0 { String::new() } else { format!(", view {view}") };

@@ -73,8 +73,8 @@ impl Fresh {
 #[derive(Debug, Clone, Default)]
 pub struct Flights(Arc<Mutex<HashMap<Digest, Arc<Turn>>>>);
 
-/// Held by the plan that runs a node.
-type Turn = tokio::sync::Mutex<()>;
+/// Held by the plan that runs a node; afterwards it has the error if the node failed, so that no other plan tries it again.
+type Turn = tokio::sync::Mutex<Option<String>>;
 
 impl Flights {
     fn turn(&self, key: Digest) -> Arc<Turn> {
@@ -253,7 +253,13 @@ impl Execution {
         let asks_remote = !forced && self.store.has_remote();
         Some(
             async move {
-                let _turn = turn.lock().await;
+                let mut turn = turn.lock().await;
+                if stop.is_cancelled() {
+                    return Ended::early(task.index, task.why.clone(), Stopped::NeverStarted);
+                }
+                if let Some(error) = &*turn {
+                    return Ended::early(task.index, task.why.clone(), Stopped::Failed(error.clone()));
+                }
                 let key = task.parts.digest();
                 let forced = is_forced && !fresh.contains(&key);
                 if !forced && let Some(trace) = task.store.hit_here(&key) {
@@ -276,8 +282,10 @@ impl Execution {
                     .await
                     .unwrap_or_else(|error| Ended::early(index, why, Stopped::Failed(panic_message(error))));
                 // Before another plan has its turn.
-                if ended.result.is_ok() {
-                    fresh.insert(key);
+                match &ended.result {
+                    Ok(_) => fresh.insert(key),
+                    Err(Stopped::Failed(error)) => *turn = Some(error.clone()),
+                    Err(Stopped::NeverStarted | Stopped::Cancelled) => {}
                 }
                 ended
             }

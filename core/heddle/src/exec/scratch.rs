@@ -1,17 +1,12 @@
 //! [`Scratch`]: a cache that lasts as long as a command, for one that only reads the home's.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use heddle_cache::{Cache, CacheError, Holder, Wait};
 
-/// The folder of a cache that is removed when it is dropped.
+/// A cache that is emptied when it is dropped, while it is still locked: the next command may wait for it.
 #[derive(Debug)]
-pub(super) struct Scratch {
-    folder: PathBuf,
-}
+pub(super) struct Scratch(Cache);
 
 impl Scratch {
     /// Makes an empty cache under `home`. What a command that was killed has left there goes first.
@@ -19,14 +14,14 @@ impl Scratch {
         let folder = home.join("scratch");
         let cache = Cache::open(&folder, holder, wait)?;
         cache.clear()?;
-        Ok((cache, Self { folder }))
+        Ok((cache.clone(), Self(cache)))
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.folder) {
-            tracing::warn!("{} could not be removed: {error}", self.folder.display());
+        if let Err(error) = self.0.clear() {
+            tracing::warn!("what this command made could not be removed: {error}");
         }
     }
 }

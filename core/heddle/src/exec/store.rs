@@ -22,7 +22,7 @@ use heddle_graph::{
     digest::Digest,
     plan::{Known, Trace},
 };
-use heddle_remote::{Address, Traffic};
+use heddle_remote::{Address, Traffic, Turns};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -46,6 +46,8 @@ pub struct Store {
     tier: Option<Arc<Tier>>,
     /// Where `cache` lies if the home's is only read. Last, since it goes when nobody uses it.
     scratch: Option<Arc<Scratch>>,
+    /// Whose turn it is to fill a set of rows.
+    filling: Arc<Turns>,
 }
 
 /// How the caches are used.
@@ -121,7 +123,7 @@ impl Store {
         }
         let tier = used.remote.as_ref();
         let tier = tier.and_then(|(address, access)| Tier::open(address, *access, &cache, below.as_ref()));
-        Ok(Self { cache, below, tier: tier.map(Arc::new), scratch })
+        Ok(Self { cache, below, tier: tier.map(Arc::new), scratch, filling: Arc::default() })
     }
 
     /// The cache that is written.
@@ -179,6 +181,11 @@ impl Store {
         RowSet::open_over(&self.cache, elsewhere, set, row_bytes)
     }
 
+    /// Does `work` while no other node of this process fills this set of rows: variants side by side need the same ones.
+    pub fn alone_with<T>(&self, set: &Digest, work: impl FnOnce() -> T) -> T {
+        self.filling.take(set, work)
+    }
+
     /// The trace under a key if all its artifacts are on this machine and whole: damage is a miss.
     pub fn hit_here(&self, key: &Digest) -> Option<Trace> {
         let trace = self.read_trace(key)?;
@@ -216,11 +223,23 @@ impl Store {
         Ok(true)
     }
 
-    /// Publishes a trace that was found here, in the background, unless the remote has it.
+    /// Publishes a trace that was found here and the rows that its node read, in the background, unless the remote has them.
     pub fn publish(&self, trace: &Trace) {
-        if let Some(tier) = &self.tier {
-            tier.publish_trace(trace);
+        let Some(tier) = &self.tier else { return };
+        tier.publish_trace(trace);
+        let key = trace.parts.digest();
+        if let Err(error) = self.rows_of(&key).and_then(|chunks| self.publish_rows(&chunks)) {
+            tracing::warn!(%key, %error, "the rows that a node read could not be found, and are not published");
         }
+    }
+
+    fn publish_rows(&self, chunks: &BTreeSet<ChunkName>) -> Result<(), StoreError> {
+        let Some(tier) = &self.tier else { return Ok(()) };
+        for (set, keys) in chunks {
+            let chunk = self.local(|cache| RowChunk::find(cache, set, keys))?;
+            chunk.into_iter().for_each(|chunk| tier.publish_chunk(chunk));
+        }
+        Ok(())
     }
 
     /// Waits until all that was to be published is, or `is_stopped`.
@@ -263,7 +282,10 @@ impl Store {
         let key = trace.parts.digest();
         self.set_trace(&key, trace)?;
         self.remember(&trace.node, &trace.parts.kind, &key)?;
-        self.publish(trace);
+        // Its rows were published when they were noted.
+        if let Some(tier) = &self.tier {
+            tier.publish_trace(trace);
+        }
         Ok(())
     }
 
@@ -319,13 +341,7 @@ impl Store {
                 all.iter().flat_map(|(set, keys)| [set, keys]).flat_map(|d| *d.as_bytes()).collect();
             self.cache.set(ROW_USE, key.as_bytes(), &bytes)?;
         }
-        if let Some(tier) = &self.tier {
-            for (set, keys) in &all {
-                let chunk = self.local(|cache| RowChunk::find(cache, set, keys))?;
-                chunk.into_iter().for_each(|chunk| tier.publish_chunk(chunk));
-            }
-        }
-        Ok(())
+        self.publish_rows(&all)
     }
 
     /// The chunks of rows that a node read.

@@ -58,6 +58,8 @@ pub enum Moving {
     Reads(String, &'static str),
     /// It reads what is not frozen.
     Follows(String),
+    /// It reads values that are kept rounded (`store`).
+    Rounded(String),
 }
 
 impl fmt::Display for Moving {
@@ -68,6 +70,7 @@ impl fmt::Display for Moving {
             Self::Mixes => f.write_str("it mixes the records of a batch"),
             Self::Reads(input, why) => write!(f, "`{input}` {why}"),
             Self::Follows(node) => write!(f, "it follows `{node}`"),
+            Self::Rounded(node) => write!(f, "it reads what `store` rounds of `{node}`"),
         }
     }
 }
@@ -193,6 +196,10 @@ impl ModelGraph {
                     let source = self.canonical_source(source);
                     if !states.get(from).is_some_and(|state| self.is_frozen(state, &source)) {
                         return State::Moving(Moving::Follows(self.graph.node(*from).name.clone()));
+                    }
+                    // Whether a value is rounded must depend on nothing but `store`: the graph is cut here.
+                    if self.graph.node(*from).stored != Stored::F32 {
+                        return State::Moving(Moving::Rounded(self.graph.node(*from).name.clone()));
                     }
                 }
             }

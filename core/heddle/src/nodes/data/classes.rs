@@ -1,5 +1,7 @@
 //! `labels`: the column of the records that says their class.
 
+use std::collections::BTreeSet;
+
 use heddle_data::Record;
 use heddle_graph::config::Reader;
 use serde_json::Value as Json;
@@ -64,9 +66,28 @@ impl Labels {
         }
     }
 
-    /// The column.
-    pub fn column(&self) -> &str {
-        &self.column
+    /// Fails, with the columns that there are, if no record has a class.
+    ///
+    /// # Errors
+    /// That, or if the records do not read.
+    pub fn require<E>(&self, records: impl IntoIterator<Item = Result<Record, E>>) -> Result<(), NodeError>
+    where
+        NodeError: From<E>,
+    {
+        let mut known = BTreeSet::new();
+        for record in records {
+            let record = record?;
+            if self.class(&record)?.is_some() {
+                return Ok(());
+            }
+            known.extend(record.columns.keys().cloned());
+        }
+        let known: Vec<String> = known.into_iter().collect();
+        let column = &self.column;
+        Err(NodeError::Other(format!(
+            "no record has a class in a column `{column}`; there are {}",
+            known.join(", ")
+        )))
     }
 
     /// How many classes there are, if they have names.

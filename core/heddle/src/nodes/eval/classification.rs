@@ -13,7 +13,7 @@ use heddle_graph::{
 use heddle_tensor::{Backend, Precision};
 
 use super::{
-    labels::{by_split, require_column},
+    labels::by_split,
     measure::{Measurement, Metrics},
 };
 use crate::{
@@ -164,7 +164,7 @@ impl Node for Eval {
         let labels = self.labels.as_ref().ok_or_else(no_graph)?;
         let records = Records::read(cx.input("records")?)?;
         let all = records.collect()?;
-        require_column(&all, labels.column())?;
+        labels.require(records.manifest.records())?;
         let classes: Vec<Option<u32>> =
             all.iter().map(|record| labels.class(record)).collect::<Result<_, _>>()?;
         let ranks = on_backend!(cx.compute.open(self.need_of())?, |backend| {

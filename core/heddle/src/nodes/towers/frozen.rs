@@ -150,7 +150,27 @@ impl<B: Backend> FrozenPart<'_, B> {
         broken: &mut dyn FnMut(&Look, Skipped) -> Result<(), NodeError>,
     ) -> Result<Kept, NodeError> {
         let keys: Vec<Digest> = self.looks.iter().map(|look| look.key).collect();
-        let missing: HashSet<Digest> = self.kept.missing(&keys)?.into_iter().collect();
+        let (cx, set) = (self.cx, self.kept.first_set());
+        let (missing, new) = match set {
+            Some(set) => cx.store.alone_with(&set, || self.fill_missing(&keys, broken))?,
+            None => (0, 0),
+        };
+        self.kept.note_used(cx, &keys)?;
+        let hit = (keys.len() - missing) as u64;
+        for name in &self.names {
+            cx.count_rows(name, RowCount { hit, new });
+        }
+        Ok(self.kept)
+    }
+
+    /// How many rows were missing, and how many of them are there now.
+    fn fill_missing(
+        &mut self,
+        keys: &[Digest],
+        broken: &mut dyn FnMut(&Look, Skipped) -> Result<(), NodeError>,
+    ) -> Result<(usize, u64), NodeError> {
+        self.kept.refresh()?;
+        let missing: HashSet<Digest> = self.kept.missing(keys)?.into_iter().collect();
         let missing: Vec<Look> =
             self.looks.iter().filter(|look| missing.contains(&look.key)).copied().collect();
         let mut new = 0;
@@ -168,12 +188,7 @@ impl<B: Backend> FrozenPart<'_, B> {
             self.kept.add(&keys, &computed.values)?;
         }
         self.kept.flush()?;
-        self.kept.note_used(self.cx, &keys)?;
-        let hit = (keys.len() - missing.len()) as u64;
-        for name in &self.names {
-            self.cx.count_rows(name, RowCount { hit, new });
-        }
-        Ok(self.kept)
+        Ok((missing.len(), new))
     }
 }
 

@@ -27,7 +27,7 @@ use heddle_graph::{
 use heddle_tensor::{Backend, HostTensor, Parameters, value::ValueKind};
 use rand_chacha::ChaCha8Rng;
 
-use super::stored;
+use super::stored::{self, TooLarge};
 use crate::{
     device::Need,
     exec::{NodeError, RunContext},
@@ -89,6 +89,8 @@ pub struct Kept {
 
 struct KeptSource {
     source: Source,
+    /// For messages.
+    name: String,
     kind: ValueKind,
     /// Of one record.
     shape: Vec<usize>,
@@ -153,7 +155,8 @@ impl Kept {
             }
             let bytes = stored.bytes() * shape.iter().product::<usize>();
             let rows = cx.store.rows(set.finish(), bytes)?;
-            Ok(KeptSource { source: source.clone(), kind, shape, stored, rows, waiting: Vec::new() })
+            let (source, name, waiting) = (source.clone(), model.source_name(source), Vec::new());
+            Ok(KeptSource { source, name, kind, shape, stored, rows, waiting })
         };
         let sources = sources.iter().map(open).collect::<Result<_, NodeError>>()?;
         Ok(Self { sources, waiting: Vec::new(), since: Instant::now() })
@@ -177,6 +180,19 @@ impl Kept {
         Ok(keys.iter().copied().filter(|key| left.remove(key)).collect())
     }
 
+    /// The set that stands for all of them where turns are taken.
+    pub fn first_set(&self) -> Option<Digest> {
+        self.sources.iter().map(|kept| kept.rows.set()).min()
+    }
+
+    /// Finds what others have stored meanwhile.
+    ///
+    /// # Errors
+    /// If the cache does not read.
+    pub fn refresh(&mut self) -> Result<(), NodeError> {
+        self.sources.iter_mut().try_for_each(|kept| Ok(kept.rows.refresh()?))
+    }
+
     /// Computing begins: what it takes from here on is noted beside the rows.
     pub fn start(&mut self) {
         self.since = Instant::now();
@@ -198,7 +214,10 @@ impl Kept {
     pub fn add(&mut self, keys: &[Option<Digest>], values: &[HostTensor]) -> Result<(), NodeError> {
         for (kept, values) in self.sources.iter_mut().zip(values) {
             let rows = values.data.chunks_exact(kept.len().max(1)).zip(keys).filter(|(_, key)| key.is_some());
-            rows.for_each(|(row, _)| stored::write(row, kept.stored, &mut kept.waiting));
+            for (row, _) in rows {
+                stored::write(row, kept.stored, &mut kept.waiting)
+                    .map_err(|value| kept_too_large(&kept.name, value))?;
+            }
         }
         self.waiting.extend(keys.iter().flatten());
         let bytes: usize = self.sources.iter().map(|kept| kept.waiting.len()).sum();
@@ -260,12 +279,8 @@ impl Kept {
         for (at, (kept, values)) in self.sources.iter().zip(values).enumerate() {
             let Some(row) = kept.rows.get(key)? else { continue };
             let mut bytes = Vec::with_capacity(row.len());
-            stored::write(
-                &values.data[place * kept.len()..(place + 1) * kept.len()],
-                kept.stored,
-                &mut bytes,
-            );
-            if *bytes != *row {
+            let values = &values.data[place * kept.len()..(place + 1) * kept.len()];
+            if stored::write(values, kept.stored, &mut bytes).is_err() || *bytes != *row {
                 differing.push(at);
             }
         }
@@ -276,6 +291,12 @@ impl Kept {
     pub fn sources(&self) -> impl Iterator<Item = &Source> {
         self.sources.iter().map(|kept| &kept.source)
     }
+}
+
+fn kept_too_large(name: &str, TooLarge(value): TooLarge) -> NodeError {
+    NodeError::Other(format!(
+        "`{name}` has the value {value}, which half precision does not reach; `store = \"bf16\"` reaches further than f16, f32 keeps all"
+    ))
 }
 
 /// Rows of a batch.

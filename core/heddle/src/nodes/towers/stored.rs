@@ -3,13 +3,31 @@
 use half::{bf16, f16};
 use heddle_graph::config::Stored;
 
+/// A number that would be stored as infinity.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TooLarge(pub f32);
+
 /// Appends values as they are stored, little-endian; rounded to the nearest where bits are left out.
-pub fn write(values: &[f32], stored: Stored, bytes: &mut Vec<u8>) {
-    match stored {
-        Stored::F32 => bytes.extend_from_slice(bytemuck::cast_slice(values)),
-        Stored::F16 => bytes.extend(values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes())),
-        Stored::Bf16 => bytes.extend(values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes())),
+///
+/// # Errors
+/// [`TooLarge`], if rounding would make a number infinite.
+pub fn write(values: &[f32], stored: Stored, bytes: &mut Vec<u8>) -> Result<(), TooLarge> {
+    let half: fn(f32) -> (bool, [u8; 2]) = match stored {
+        Stored::F32 => {
+            bytes.extend_from_slice(bytemuck::cast_slice(values));
+            return Ok(());
+        }
+        Stored::F16 => |value| (f16::from_f32(value).is_finite(), f16::from_f32(value).to_le_bytes()),
+        Stored::Bf16 => |value| (bf16::from_f32(value).is_finite(), bf16::from_f32(value).to_le_bytes()),
+    };
+    for value in values {
+        let (is_finite, half) = half(*value);
+        if value.is_finite() && !is_finite {
+            return Err(TooLarge(*value));
+        }
+        bytes.extend(half);
     }
+    Ok(())
 }
 
 /// Appends the values of stored bytes.
@@ -30,10 +48,19 @@ mod tests {
 
     fn round_trip(values: &[f32], stored: Stored) -> Vec<f32> {
         let (mut bytes, mut read_back) = (Vec::new(), Vec::new());
-        write(values, stored, &mut bytes);
+        write(values, stored, &mut bytes).unwrap();
         assert_eq!(bytes.len(), values.len() * stored.bytes());
         read(&bytes, stored, &mut read_back);
         read_back
+    }
+
+    #[test]
+    fn numbers_that_f16_does_not_reach_are_refused() {
+        let write = |value: f32, stored| write(&[1.0, value], stored, &mut Vec::new());
+        assert_eq!(write(7e4, Stored::F16), Err(TooLarge(7e4)));
+        assert_eq!((write(7e4, Stored::Bf16), write(7e4, Stored::F32)), (Ok(()), Ok(())));
+        // What is infinite already stays so: whoever reads it says so.
+        assert_eq!(write(f32::INFINITY, Stored::F16), Ok(()));
     }
 
     proptest! {

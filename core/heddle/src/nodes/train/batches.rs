@@ -9,11 +9,11 @@ use std::{
 };
 
 use heddle_data::{
-    Record,
-    image::{Augment, ImageSpec},
+    Record, Skipped,
+    image::{Augment, ImageSpec, Prepared},
     loader::{
-        Batches as Order, DistinctBatches, Pictures, PicturesOptions, Prefetch, PrefetchOptions,
-        ShuffledBatches,
+        Batches as Order, DistinctBatches, Pictures, PicturesError, PicturesOptions, Prefetch,
+        PrefetchOptions, ShuffledBatches,
     },
     rng,
     text::{CaptionOptions, EncodeOptions, Tokenizer},
@@ -145,26 +145,16 @@ struct TextInput {
     of_other: bool,
 }
 
-/// When pictures are decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decode {
-    /// All at once, but for those of which everything is kept; what does not decode has no place.
-    Now,
-    /// One by one as they are asked for.
-    Later,
-}
-
 /// Up to so many draws, it is looked up which views they show.
 const LOOKED_UP: u64 = 50_000_000;
 
 impl Maker {
-    /// Reads what batches are made of.
+    /// Decodes the pictures, but for those of which everything is kept.
     pub fn new(
         cx: &RunContext<'_>,
         model: &Arc<ModelGraph>,
         settings: &Settings,
         kept: Option<Kept>,
-        decode: Decode,
     ) -> Result<Self, NodeError> {
         let records = Records::read(cx.input("records")?)?;
         let shards = cx.library.shards(&records.manifest)?;
@@ -180,7 +170,7 @@ impl Maker {
             (Some(kept), Some(part)) if !reads_images => kept.contains(&row_key(&part.digest, 0)),
             _ => false,
         };
-        let pictures = match image_inputs.is_empty() || decode == Decode::Later {
+        let pictures = match image_inputs.is_empty() {
             false => {
                 let load = PicturesOptions {
                     max_bad,
@@ -214,6 +204,10 @@ impl Maker {
             Some(TextInput { name, options, of_other })
         });
         let text_inputs = texts.collect();
+        let target_inputs: Vec<String> = of_class(Class::Targets).collect();
+        if let Some(labels) = settings.labels.as_ref().filter(|_| !target_inputs.is_empty()) {
+            labels.require(pictures.records())?;
+        }
         let digest = |record: Result<Record, _>| {
             record.map(|record| record.image().map(|part| part.digest).unwrap_or_default())
         };
@@ -228,7 +222,7 @@ impl Maker {
             reads_images,
             kept,
             text_inputs,
-            target_inputs: of_class(Class::Targets).collect(),
+            target_inputs,
             labels: settings.labels.clone(),
             pictures,
             digests,
@@ -292,16 +286,24 @@ impl Maker {
         vec![count, 3, height, width]
     }
 
+    /// What is looked at, or why its picture no longer decodes.
+    pub fn look_at(&self, look: &Look) -> Result<Result<Vec<f32>, Skipped>, NodeError> {
+        match self.pictures.picture(look.place) {
+            Ok(picture) => Ok(Ok(self.view_of(&picture, look.place, look.view))),
+            Err(PicturesError::Changed(skipped)) => Ok(Err(skipped)),
+            Err(error) => Err(NodeError::data(error)),
+        }
+    }
+
     /// A view of a picture.
-    pub fn picture(&self, place: usize, view: u64) -> Result<Vec<f32>, NodeError> {
-        let picture = self.pictures.picture(place).map_err(NodeError::data)?;
-        Ok(match (&self.augment, self.views) {
+    fn view_of(&self, picture: &Prepared, place: usize, view: u64) -> Vec<f32> {
+        match (&self.augment, self.views) {
             (Some(augment), Some(_)) => {
                 let mut rng = Looks::random(self.seed, &self.digests[place], view);
                 picture.augmented(augment, &self.spec, &mut rng)
             }
             _ => picture.tensor(&self.spec),
-        })
+        }
     }
 
     fn batch(&self, step: u64) -> Result<Batch, NodeError> {
@@ -353,7 +355,10 @@ impl Maker {
                 let mut rng = rng(self.seed, &[AUGMENT_STREAM, step, place as u64]);
                 Ok(picture.augmented(augment, &self.spec, &mut rng))
             }
-            _ => self.picture(*row, self.view(step)),
+            _ => {
+                let picture = self.pictures.picture(*row).map_err(NodeError::data)?;
+                Ok(self.view_of(&picture, *row, self.view(step)))
+            }
         };
         let pictures: Vec<Vec<f32>> = rows.iter().enumerate().map(one).collect::<Result<_, NodeError>>()?;
         Ok(HostTensor { shape: self.image_shape(rows.len()), data: pictures.concat() })

@@ -6,10 +6,7 @@ use heddle_data::Skipped;
 use heddle_graph::graph::{Class, Source};
 use heddle_tensor::{Backend, Parameters};
 
-use super::{
-    batches::{Decode, Maker},
-    settings::Settings,
-};
+use super::{batches::Maker, settings::Settings};
 use crate::{
     exec::{NodeError, RunContext},
     model::{Cut, Feed, ModelGraph},
@@ -73,7 +70,7 @@ pub fn see<B: Backend>(
     see: &mut SeeFrozen<'_>,
 ) -> Result<(), NodeError> {
     let Some(kept) = open(cx, model, settings, parameters)? else { return Ok(()) };
-    let mut maker = Maker::new(cx, model, settings, Some(kept), Decode::Later)?;
+    let mut maker = Maker::new(cx, model, settings, Some(kept))?;
     let Some(kept) = maker.kept.take() else { return Ok(()) };
     with_part(cx, model, settings, parameters, &maker, kept, |part| see(&part))
 }
@@ -87,7 +84,7 @@ fn with_part<B: Backend, T>(
     kept: Kept,
     take: impl FnOnce(FrozenPart<'_, B>) -> Result<T, NodeError>,
 ) -> Result<T, NodeError> {
-    let picture = |look: &Look| maker.picture(look.place, look.view).map(Ok);
+    let picture = |look: &Look| maker.look_at(look);
     let names = kept.sources().map(|source| model.source_name(source)).collect();
     take(FrozenPart {
         model,

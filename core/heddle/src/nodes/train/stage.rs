@@ -14,7 +14,7 @@ use heddle_tensor::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    batches::{Batch, Batches, Decode, Maker},
+    batches::{Batch, Batches, Maker},
     checkpoint::{self, Learning, Progress},
     frozen,
     settings::{Checkpoint, Settings},
@@ -41,7 +41,7 @@ pub fn train<B: Backend>(
 ) -> Result<Outputs, NodeError> {
     let mut learner = Learner::new(cx, model, settings, backend)?;
     let kept = frozen::open(cx, model, settings, &learner.parameters)?;
-    let mut maker = Maker::new(cx, model, settings, kept, Decode::Now)?;
+    let mut maker = Maker::new(cx, model, settings, kept)?;
     frozen::fill(cx, model, settings, &learner.parameters, &mut maker)?;
     let mut at = match cx.fresh {
         true => Progress::default(),
