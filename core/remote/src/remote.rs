@@ -148,6 +148,12 @@ impl Remote {
         Ok(there)
     }
 
+    /// Takes an object for damaged until it is published again: what lies beside it was.
+    pub fn doubt(&self, digest: &Digest) {
+        lock(&self.known).remove(digest);
+        lock(&self.damaged).insert(self.places.object(digest));
+    }
+
     /// Writes the bytes of an object. Unless they are [`Fetched::Whole`], what was written is to be thrown away.
     ///
     /// # Errors

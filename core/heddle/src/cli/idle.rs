@@ -57,7 +57,7 @@ impl Idle<'_> {
         see: impl FnOnce(&dyn Frozen) -> Result<(), NodeError> + Send,
     ) -> Result<Looked, Failure> {
         let node = self.project.graph.node(self.id(place));
-        if !node.spec.cut().is_some_and(|cut| !cut.sources.is_empty()) {
+        if node.spec.cut().is_none_or(|cut| cut.sources.is_empty()) {
             return Ok(Looked::NothingKept);
         }
         let waits = self.waits(place);

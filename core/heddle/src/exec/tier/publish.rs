@@ -134,10 +134,11 @@ impl Work {
     fn trace(&self, made: &Trace) -> Result<(), RemoteError> {
         let key = [made.parts.digest()];
         let known = trace(&self.link, &key[0]);
-        if let Some(known) = &known
-            && self.are_there(known.outputs.values())?
-        {
-            return Ok(());
+        if let Some(known) = &known {
+            if self.are_there(known.outputs.values())? {
+                return Ok(());
+            }
+            self.doubt(known.outputs.values());
         }
         let value = match serde_json::to_vec(made) {
             Ok(value) if self.payloads(made.outputs.values())? => value,
@@ -150,10 +151,11 @@ impl Work {
     fn chunk(&self, made: &RowChunk) -> Result<(), RemoteError> {
         let key = [made.set, made.keys];
         let known = self.link.remote.value(ROWS, &key)?.and_then(|value| chunk(&key, &value));
-        if let Some(known) = &known
-            && self.are_there([&known.keys, &known.rows])?
-        {
-            return Ok(());
+        if let Some(known) = &known {
+            if self.are_there([&known.keys, &known.rows])? {
+                return Ok(());
+            }
+            self.doubt([&known.keys, &known.rows]);
         }
         match self.payloads([&made.keys, &made.rows])? {
             true => self.link.remote.put_value(ROWS, &key, &made.value(), put(known.is_some())),
@@ -168,6 +170,11 @@ impl Work {
             }
         }
         Ok(true)
+    }
+
+    /// Of payloads that belong together, whoever found one gone or damaged has not read the others.
+    fn doubt<'a>(&self, digests: impl IntoIterator<Item = &'a Digest>) {
+        digests.into_iter().for_each(|digest| self.link.remote.doubt(digest));
     }
 
     /// Publishes payloads; false if one is not here any more.

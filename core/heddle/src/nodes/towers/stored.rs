@@ -48,7 +48,7 @@ mod tests {
 
     fn round_trip(values: &[f32], stored: Stored) -> Vec<f32> {
         let (mut bytes, mut read_back) = (Vec::new(), Vec::new());
-        write(values, stored, &mut bytes).unwrap();
+        write(values, stored, &mut bytes).expect("the values are small");
         assert_eq!(bytes.len(), values.len() * stored.bytes());
         read(&bytes, stored, &mut read_back);
         read_back
