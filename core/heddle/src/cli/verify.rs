@@ -209,6 +209,9 @@ impl OfNode {
             return format!("{node}: nothing to compare before {} ran", waits.join(", "));
         }
         let outputs = outputs.join(", ");
+        if *kept == 0 && *damaged == 0 {
+            return format!("{node}: no rows of {outputs} are kept yet");
+        }
         let mut text = format!("{node}: {computed} of {kept} kept rows of {outputs} computed again, ");
         match differing.len() {
             0 => text.push_str("all the same"),
