@@ -1,6 +1,6 @@
 //! What the cache has of a node's records: how many rows of its frozen part, and what became of one record.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use heddle_graph::{digest::Digest, graph::Class, suggest};
 use serde::Serialize;
@@ -84,7 +84,7 @@ pub fn follow(idle: &Idle<'_>, place: usize, key: &str) -> Result<RecordRows, Fa
     let mut found = RecordRows { record: key.to_owned(), left_out_by: None, picture: None, rows: Vec::new() };
     let mut arriving: Vec<String> = Vec::new();
     // The nodes on the way, from the last one back.
-    let mut open = VecDeque::from([place]);
+    let (mut open, mut seen) = (VecDeque::from([place]), BTreeSet::from([place]));
     let mut known = false;
     while let Some(at) = open.pop_front() {
         for (from, port) in records_inputs(idle, at) {
@@ -106,7 +106,9 @@ pub fn follow(idle: &Idle<'_>, place: usize, key: &str) -> Result<RecordRows, Fa
                 return Ok(found);
             }
             arriving.extend(keys);
-            open.push_back(from);
+            if seen.insert(from) {
+                open.push_back(from);
+            }
         }
     }
     let name = &idle.facts[place].name;
