@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::util::{Dir, Ended, TINY, finish, wait_until};
+use crate::util::{Dir, Ended, TINY, break_a_picture, finish, wait_until};
 
 /// A stage that a signal finds at work, and that says so little meanwhile that no pipe fills.
 const ENDLESS: [&str; 4] = ["-S", "params.steps=1000000", "-S", "nodes.stage1.log-every=1000"];
@@ -207,14 +207,6 @@ fn a_truncated_shard_is_counted_and_named() {
     insta::assert_snapshot!(error(&ended));
     let tolerant = dir.done(&["run", TINY, "pairs", "-S", "nodes.pairs.max-bad=3"]);
     assert!(tolerant.stderr.contains("skipped "), "{tolerant}");
-}
-
-/// The first picture of the shard is no longer one.
-fn break_a_picture(mut bytes: Vec<u8>) -> Vec<u8> {
-    let signature = b"\x89PNG\r\n\x1a\n";
-    let at = bytes.windows(signature.len()).position(|window| window == signature).unwrap();
-    bytes[at + 40..at + 120].fill(0xff);
-    bytes
 }
 
 #[test]

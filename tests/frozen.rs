@@ -1,17 +1,17 @@
 //! Frozen parts of a stage: what runs once for each record, and that nobody can tell from the results.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs};
 
 use heddle_cache::{Cache, Holder, RowChunk, Wait};
 
-use crate::util::{Dir, filtered, repository};
+use crate::util::{Dir, break_a_picture, filtered, repository};
 
 const FILE: &str = "frozen.toml";
 
 /// A folder with the experiment, its graphs named by their place in the repository.
 fn dir() -> Dir {
     let dir = Dir::empty();
-    let text = std::fs::read_to_string(repository().join("tests/experiments").join(FILE)).unwrap();
+    let text = fs::read_to_string(repository().join("tests/experiments").join(FILE)).unwrap();
     dir.write(FILE, text.replace("../../graphs", repository().join("graphs").to_str().unwrap()));
     dir
 }
@@ -120,7 +120,7 @@ fn heads_share_a_tower_whatever_it_is_called() {
         graph = \"renamed.toml\"\nweights = \"stage1\"\nin = \"pairs\"\nbatch = 5\n"
         ),
     );
-    let graph = std::fs::read_to_string(repository().join("graphs/internvl-c.toml")).unwrap();
+    let graph = fs::read_to_string(repository().join("graphs/internvl-c.toml")).unwrap();
     let graph = graph.replace("[nodes.vit]", "[nodes.seeing] # another name").replace("\"vit.", "\"seeing.");
     dir.write("renamed.toml", graph);
     dir.done(&["run", "other.toml", "again", "-q"]);
@@ -169,6 +169,27 @@ fn values_can_be_kept_in_half_precision() {
     assert_eq!((rows(&dir, "stage2")["vit.hidden.2"].1, digests(&dir, "stage2")), (0, whole));
 }
 
+/// The last row of every chunk gets bytes that are whole and wrong: no checksum tells.
+fn damage_rows(dir: &Dir) {
+    let holder = Holder { pid: 1, what: "a test".into(), since_unix: 0 };
+    let cache = Cache::open(&dir.path().join(".heddle/cache"), &holder, Wait::No).unwrap();
+    for chunk in RowChunk::all(&cache).unwrap() {
+        let mut bytes = cache.get(&chunk.rows).unwrap().unwrap().to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        let rows = cache.put_many(&[&bytes]).unwrap()[0];
+        RowChunk::name(&cache, &[RowChunk { rows, ..chunk }]).unwrap();
+    }
+}
+
+/// The keys of the records that a node gives, in order.
+fn keys_of(dir: &Dir, node: &str) -> Vec<String> {
+    let shown = dir.done(&["data", "show", FILE, node, "--json"]).stdout;
+    let key = |line: &str| {
+        serde_json::from_str::<serde_json::Value>(line).unwrap()["key"].as_str().unwrap().to_owned()
+    };
+    shown.lines().map(key).collect()
+}
+
 #[test]
 fn kept_rows_are_verified() {
     let dir = dir();
@@ -193,22 +214,37 @@ fn kept_rows_are_verified() {
     let wrong = dir.heddle(&["verify", FILE, "--sample", "1"]);
     assert!(wrong.code == Some(2) && wrong.stderr.contains("a share is written with its sign"), "{wrong}");
 
-    // Bytes that are whole and wrong: no checksum tells.
-    {
-        let holder = Holder { pid: 1, what: "a test".into(), since_unix: 0 };
-        let cache = Cache::open(&dir.path().join(".heddle/cache"), &holder, Wait::No).unwrap();
-        for chunk in RowChunk::all(&cache).unwrap() {
-            let mut bytes = cache.get(&chunk.rows).unwrap().unwrap().to_vec();
-            *bytes.last_mut().unwrap() ^= 1;
-            let rows = cache.put_many(&[&bytes]).unwrap()[0];
-            RowChunk::name(&cache, &[RowChunk { rows, ..chunk }]).unwrap();
-        }
-    }
+    damage_rows(&dir);
     assert_eq!(dir.heddle(&["cache", "verify"]).code, Some(0));
     let found = dir.heddle(&["verify", FILE, "--sample", "100%"]);
     assert_eq!(found.code, Some(4), "{found}");
     assert!(found.stdout.contains("1 differ\n  record "), "{found}");
     assert!(found.stdout.contains(": vit.hidden.2 came out otherwise"), "{found}");
+}
+
+/// A stage leaves out pictures that do not decode; what differs behind them is still called by its own name.
+#[test]
+fn differing_records_are_named_behind_a_broken_picture() {
+    let dir = dir();
+    dir.done(&["init", "lab", "--quiet"]);
+    let bytes = fs::read(dir.path().join("lab/data/emoji/train-0000.tar")).unwrap();
+    dir.write("data/train-0000.tar", break_a_picture(bytes));
+    dir.edit(FILE, "limit = 40", "limit = 40\nshards = \"data/train-*.tar\"\nmax-bad = 1");
+    dir.edit(
+        FILE,
+        "in   = \"all\"\nexpression = \"size(en) > 9\"",
+        "in   = \"all\"\nexpression = \"size(en) > 0\"",
+    );
+    let ran = dir.done(&["run", FILE, "stage2"]);
+    assert!(ran.stderr.contains("skipped "), "{ran}");
+    let last = keys_of(&dir, "pairs").pop().unwrap();
+    damage_rows(&dir);
+    let found = dir.heddle(&["verify", FILE, "stage2", "--sample", "100%"]);
+    assert_eq!(found.code, Some(4), "{found}");
+    assert!(
+        found.stdout.contains(&format!("record {last}: vit.hidden.2 came out otherwise")),
+        "{last}\n{found}"
+    );
 }
 
 #[test]
@@ -226,13 +262,7 @@ fn why_counts_records_and_follows_one() {
     let other = why(&["-S", "nodes.embed.output=image_embeds", "-S", "nodes.embed.precision=f32"]);
     filtered(|| insta::assert_snapshot!([before.stdout, after.stdout, other.stdout].join("\n")));
 
-    let all = dir.done(&["data", "show", FILE, "all", "--json"]).stdout;
-    let keys: Vec<String> = all
-        .lines()
-        .map(|line| {
-            serde_json::from_str::<serde_json::Value>(line).unwrap()["key"].as_str().unwrap().to_owned()
-        })
-        .collect();
+    let keys = keys_of(&dir, "all");
     let follow = |key: &str| dir.done(&["why", "embed", FILE, "--record", key]).stdout;
     let (there, gone): (Vec<&String>, Vec<&String>) =
         keys.iter().partition(|key| follow(key).contains("reaches embed\n  image_embeds: hit"));

@@ -239,3 +239,11 @@ pub fn filtered(check: impl FnOnce()) {
     settings.add_filter(r"\b[0-9a-f]{12}\b", "DIGEST");
     settings.bind(check);
 }
+
+/// The first picture of the shard is no longer one.
+pub fn break_a_picture(mut bytes: Vec<u8>) -> Vec<u8> {
+    let signature = b"\x89PNG\r\n\x1a\n";
+    let at = bytes.windows(signature.len()).position(|window| window == signature).unwrap();
+    bytes[at + 40..at + 120].fill(0xff);
+    bytes
+}

@@ -117,7 +117,7 @@ pub fn run(options: &VerifyOptions, common: &Common) -> Result<Exit, Failure> {
         match looked {
             Looked::NothingKept => continue,
             Looked::Waits(nodes) => of.waits = nodes,
-            Looked::Done => of.name_records(&idle, place)?,
+            Looked::Done => {}
         }
         if !options.json {
             output::result(&of.text());
@@ -177,28 +177,11 @@ impl OfNode {
             for (place, reason) in computed.broken {
                 whys[place] = Some(format!("its picture no longer decodes: {reason}"));
             }
-            let found = chunk.iter().zip(whys).filter_map(|(look, why)| Some((look, why?)));
-            // Named by their places until the records are read.
-            self.differing.extend(found.map(|(look, why)| Differing {
-                record: look.place.to_string(),
-                view: look.view,
-                why,
-            }));
-            self.computed += chunk.len();
-        }
-        Ok(())
-    }
-
-    /// Gives the records that differ their keys for names.
-    fn name_records(&mut self, idle: &Idle<'_>, place: usize) -> Result<(), Failure> {
-        let port = idle.facts[place].inputs.iter().find(|input| input.port == "records");
-        let Some(input) = port.filter(|_| !self.differing.is_empty()) else { return Ok(()) };
-        let Some(records) = idle.records(input.from, &input.output)? else { return Ok(()) };
-        for differing in &mut self.differing {
-            let place = differing.record.parse().ok();
-            if let Some(Ok(record)) = place.map(|place| records.manifest.record(place)) {
-                differing.record = record.key;
+            for (look, why) in chunk.iter().zip(whys) {
+                let Some(why) = why else { continue };
+                self.differing.push(Differing { record: part.record(look.place)?, view: look.view, why });
             }
+            self.computed += chunk.len();
         }
         Ok(())
     }

@@ -44,6 +44,9 @@ pub struct Look {
 /// Gives the numbers `[3,H,W]` of what is looked at, or says why its image does not decode.
 pub type Picture<'a> = dyn Fn(&Look) -> Result<Result<Vec<f32>, Skipped>, NodeError> + Sync + 'a;
 
+/// Gives the key of the record at a place of what the node looks at.
+pub type RecordKey<'a> = dyn Fn(usize) -> Result<String, NodeError> + 'a;
+
 /// The frozen part of a node's model graph, as those see it who ask about rows.
 pub trait Frozen {
     /// Everything that the node looks at, each key once, in the order of the records.
@@ -54,6 +57,12 @@ pub trait Frozen {
 
     /// What the user calls the sources of which rows are kept.
     fn names(&self) -> &[String];
+
+    /// What the user calls the record at a place.
+    ///
+    /// # Errors
+    /// If the records do not read.
+    fn record(&self, place: usize) -> Result<String, NodeError>;
 
     /// How many are computed at a time.
     fn batch(&self) -> usize;
@@ -87,6 +96,8 @@ pub struct FrozenPart<'a, B: Backend> {
     pub looks: Vec<Look>,
     /// Gives the pictures.
     pub picture: &'a Picture<'a>,
+    /// Gives the keys of records.
+    pub record: &'a RecordKey<'a>,
     /// How pictures are seen.
     pub spec: &'a ImageSpec,
     /// Batch and precision.
@@ -106,6 +117,10 @@ impl<B: Backend> Frozen for FrozenPart<'_, B> {
 
     fn names(&self) -> &[String] {
         &self.names
+    }
+
+    fn record(&self, place: usize) -> Result<String, NodeError> {
+        (self.record)(place)
     }
 
     fn batch(&self) -> usize {
@@ -210,6 +225,7 @@ pub fn with_records<B: Backend, T>(
         let record = records.manifest.record(look.place)?;
         Ok(load_image(&record, shards, spec, &DecodeLimits::default()).map(|image| image.tensor(spec)))
     };
+    let key = |place: usize| Ok(records.manifest.record(place)?.key);
     let (mut looks, mut seen) = (Vec::new(), HashSet::new());
     for (place, record) in records.manifest.records().enumerate() {
         let Some(key) = record?.image().map(|part| row_key(&part.digest, 0)) else { continue };
@@ -218,5 +234,16 @@ pub fn with_records<B: Backend, T>(
         }
     }
     let (model, parameters) = (&*loaded.model, &loaded.parameters);
-    take(FrozenPart { model, parameters, kept, names, looks, picture: &picture, spec, need, cx })
+    take(FrozenPart {
+        model,
+        parameters,
+        kept,
+        names,
+        looks,
+        picture: &picture,
+        record: &key,
+        spec,
+        need,
+        cx,
+    })
 }

@@ -286,6 +286,11 @@ impl Maker {
         vec![count, 3, height, width]
     }
 
+    /// The key of the record at a place among the pictures.
+    pub fn record_key(&self, place: usize) -> Result<String, NodeError> {
+        Ok(self.pictures.record(place)?.key)
+    }
+
     /// What is looked at, or why its picture no longer decodes.
     pub fn look_at(&self, look: &Look) -> Result<Result<Vec<f32>, Skipped>, NodeError> {
         match self.pictures.picture(look.place) {

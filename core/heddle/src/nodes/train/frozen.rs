@@ -85,6 +85,7 @@ fn with_part<B: Backend, T>(
     take: impl FnOnce(FrozenPart<'_, B>) -> Result<T, NodeError>,
 ) -> Result<T, NodeError> {
     let picture = |look: &Look| maker.look_at(look);
+    let record = |place: usize| maker.record_key(place);
     let names = kept.sources().map(|source| model.source_name(source)).collect();
     take(FrozenPart {
         model,
@@ -93,6 +94,7 @@ fn with_part<B: Backend, T>(
         names,
         looks: maker.looks(),
         picture: &picture,
+        record: &record,
         spec: maker.spec(),
         need: settings.need(),
         cx,
