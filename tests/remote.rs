@@ -4,6 +4,9 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    process::Command,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use heddle_graph::digest::Digest;
@@ -353,6 +356,33 @@ fn a_remote_that_cannot_be_reached_is_a_warning() {
     }
     let plan = with_remote(&dir, "plan", "c", &["bpe"]);
     assert!(plan.code == Some(2) && plan.stderr.contains("is not read for now"), "{plan}");
+}
+
+/// Ctrl-C does not wait for what a remote does not give.
+#[test]
+#[cfg(unix)]
+fn fetching_can_be_interrupted() {
+    let dir = tiny();
+    done(&dir, "run", "a", &["bpe"]);
+    let object = |wanted: &str| {
+        let all = digests(&dir, "a");
+        let digest = &all.iter().find(|(node, ..)| node == wanted).unwrap().2;
+        dir.path().join(SHARED).join("v1/objects").join(&digest[..2]).join(digest)
+    };
+    // The first node runs; then the second's key is known, and who opens a pipe waits until somebody writes.
+    fs::remove_file(object("pairs")).unwrap();
+    let waiting = object("bpe");
+    fs::remove_file(&waiting).unwrap();
+    assert!(Command::new("mkfifo").arg(&waiting).status().unwrap().success());
+    let child = dir.start(&["run", TINY, "bpe", "--home", "b", "--remote", &url(&dir)]);
+    wait_until("the run has begun", || dir.path().join("b/runs").is_dir());
+    sleep(Duration::from_millis(1500));
+    let begun = Instant::now();
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let ended = finish(child);
+    assert_eq!(ended.code, Some(130), "{ended}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "a silent remote is waited for half a minute");
+    assert!(ended.stderr.contains("done  pairs") && !ended.stderr.contains("for now"), "{ended}");
 }
 
 #[test]

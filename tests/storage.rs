@@ -156,6 +156,25 @@ fn a_limit_on_files_costs_no_result() {
     dir.done(&["cache", "verify"]);
 }
 
+/// What a remote has and the disk does not take is no failure of the remote.
+#[test]
+fn what_is_fetched_may_find_no_room() {
+    let dir = Dir::empty();
+    fs::create_dir(dir.path().join("shared")).unwrap();
+    dir.write(
+        "scenes.toml",
+        "schema = 1\n[nodes.pairs]\nkind = \"data.webdataset\"\n[nodes.scenes]\nkind = \"data.scenes\"\nin = \"pairs\"\n\
+         count = 300\nimage = { size = 96 }\n",
+    );
+    let remote = format!("file://{}", dir.path().join("shared").display());
+    let run = ["run", "scenes.toml", "--remote", &remote, "--home"];
+    dir.done(&[&run[..], &["a"]].concat());
+    let ended = limited(&dir, 3 << 19, &[&run[..], &["b"]].concat());
+    told(&ended, "b/cache", "File too large", "ulimit -f");
+    assert!(ended.stderr.contains("what the remote has could not be kept here"), "{ended}");
+    assert!(!ended.stderr.contains("is not read for now"), "{ended}");
+}
+
 /// What is written elsewhere appears whole or not at all.
 #[test]
 fn exports_that_do_not_fit_leave_nothing() {

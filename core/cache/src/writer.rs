@@ -44,6 +44,12 @@ impl PayloadWriter {
         Digest::from_bytes(*self.hasher.finalize().as_bytes())
     }
 
+    /// What its [`Write`] has said, as the store says it.
+    pub fn error(&self, said: io::Error) -> CacheError {
+        let folder = self.cache.next_tmp_path();
+        said.downcast::<CacheError>().unwrap_or_else(CacheError::io("write", &folder))
+    }
+
     /// Stores what was written; durable when it returns, like [`Cache::put`].
     pub fn finish(mut self) -> Result<Digest, CacheError> {
         let digest = self.digest();

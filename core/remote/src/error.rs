@@ -19,6 +19,9 @@ pub enum RemoteError {
     /// What was fetched could not be written here.
     #[error("what was fetched could not be written: {0}")]
     Write(io::Error),
+    /// [`Remote::stop`](crate::Remote::stop) was called.
+    #[error("nobody waits for it any more")]
+    Interrupted,
     /// The threads that talk to the remote could not be started, or have ended.
     #[error("the threads that talk to it are gone")]
     Stopped,

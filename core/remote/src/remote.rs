@@ -14,6 +14,7 @@ use bytes::Bytes;
 use heddle_graph::digest::Digest;
 use object_store::{ObjectStore, local::LocalFileSystem, path::Path};
 use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     address::{Address, Service},
@@ -50,6 +51,7 @@ pub struct Remote {
     address: Address,
     /// Taken when it is dropped.
     runtime: Option<Runtime>,
+    stopped: CancellationToken,
     fetched: AtomicU64,
     published: AtomicU64,
     /// What was found damaged: it is published anew.
@@ -108,6 +110,7 @@ impl Remote {
             places: Places::below(&prefix),
             address: address.clone(),
             runtime: Some(runtime),
+            stopped: CancellationToken::new(),
             fetched: AtomicU64::new(0),
             published: AtomicU64::new(0),
             damaged: Mutex::default(),
@@ -118,6 +121,11 @@ impl Remote {
     /// Where it is.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Ends every request that somebody waits for, and those to come, with [`RemoteError::Interrupted`].
+    pub fn stop(&self) {
+        self.stopped.cancel();
     }
 
     /// What went over the wire so far.
@@ -270,9 +278,15 @@ impl Remote {
     ) -> Result<T, RemoteError> {
         let runtime = self.runtime.as_ref().ok_or(RemoteError::Stopped)?;
         let (sender, receiver) = mpsc::sync_channel(1);
+        let stopped = self.stopped.clone();
         runtime.spawn(async move {
+            let answer = tokio::select! {
+                biased;
+                () = stopped.cancelled() => Err(RemoteError::Interrupted),
+                answer = work => answer,
+            };
             // Who asked is waiting, or has panicked.
-            let _ = sender.send(work.await);
+            let _ = sender.send(answer);
         });
         receiver.recv().unwrap_or(Err(RemoteError::Stopped))
     }

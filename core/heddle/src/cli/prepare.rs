@@ -116,8 +116,13 @@ impl Prepared {
             events,
             cancel: driver.cancel.clone(),
         };
+        let stopping = driver.when_stopped({
+            let store = self.store.clone();
+            move || store.stop_remote()
+        });
         let result = driver.drive(execution, &self.plan, Progress::new(show, receiver));
         self.store.finish_publishing(&|| driver.is_stopped());
+        stopping.abort();
         result
     }
 }
@@ -208,6 +213,16 @@ impl Driver {
     /// Whether Ctrl-C was pressed.
     pub fn is_stopped(&self) -> bool {
         self.cancel.is_cancelled()
+    }
+
+    /// Does something as soon as Ctrl-C is pressed.
+    fn when_stopped(&self, act: impl FnOnce() + Send + 'static) -> tokio::task::AbortHandle {
+        let cancel = self.cancel.clone();
+        let watch = self.runtime.spawn(async move {
+            cancel.cancelled().await;
+            act();
+        });
+        watch.abort_handle()
     }
 
     fn drive(

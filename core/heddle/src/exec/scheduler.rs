@@ -510,7 +510,7 @@ impl Task {
             key: self.parts.digest(),
             fresh: self.fresh,
             inputs: inputs_of(&self.store, &self.facts, self.index, &self.digests)
-                .map_err(Stopped::Failed)?,
+                .map_err(|error| self.ended(error))?,
             files: &facts.files,
             library: &self.library,
             store: &self.store,
@@ -524,6 +524,11 @@ impl Task {
             NodeError::Cancelled => Stopped::Cancelled,
             other => Stopped::Failed(chain(&other)),
         })
+    }
+
+    /// What a node without its inputs is: behind an interrupt it may lack some because fetching them was given up.
+    fn ended(&self, error: String) -> Stopped {
+        if self.cancel.is_cancelled() { Stopped::Cancelled } else { Stopped::Failed(error) }
     }
 }
 

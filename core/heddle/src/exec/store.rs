@@ -249,6 +249,13 @@ impl Store {
         }
     }
 
+    /// Ends what waits for the remote: the run was interrupted. From here on it counts as having nothing.
+    pub fn stop_remote(&self) {
+        if let Some(tier) = &self.tier {
+            tier.stop();
+        }
+    }
+
     /// The remote, and what went between it and here; `None` without one.
     pub fn traffic(&self) -> Option<(String, Traffic)> {
         self.tier.as_ref().map(|tier| (tier.address(), tier.traffic()))

@@ -73,7 +73,8 @@ impl Link {
     }
 
     fn failed(&self, rest: &Rest, what: &str, error: &RemoteError) {
-        if rest.begin() {
+        let is_wanted = !matches!(error, RemoteError::Interrupted);
+        if is_wanted && rest.begin() {
             let remote = self.remote.address();
             tracing::warn!("the remote {remote} {what} for now: {error}; going on with the local cache");
         }
@@ -110,14 +111,24 @@ impl Tier {
     }
 
     /// Brings a payload into the cache, once however many ask for it at a time. None if it is not there, is damaged, or the remote
-    /// does not answer.
+    /// does not answer; that the cache does not take it is an error.
     pub(super) fn bring(&self, digest: &Digest, cache: &Cache) -> Result<Option<Payload>, CacheError> {
         self.turns.take(digest, || {
             if let Some(payload) = cache.get(digest)? {
                 return Ok(Some(payload));
             }
             let mut writer = cache.writer()?;
-            match self.link.read(|remote| remote.fetch(digest, &mut writer)) {
+            // That the local disk is full says nothing about the remote.
+            let mut unwritten = Ok(());
+            let fetched = self.link.read(|remote| match remote.fetch(digest, &mut writer) {
+                Err(RemoteError::Write(error)) => {
+                    unwritten = Err(writer.error(error));
+                    Ok(Fetched::Absent)
+                }
+                answer => answer,
+            });
+            unwritten?;
+            match fetched {
                 Some(Fetched::Whole) => cache.get(&writer.finish()?),
                 Some(Fetched::Absent | Fetched::Damaged) | None => Ok(None),
             }
@@ -149,6 +160,11 @@ impl Tier {
         if let Some(publisher) = &self.publisher {
             publisher.finish(is_stopped);
         }
+    }
+
+    /// Nobody waits for the remote any more.
+    pub(super) fn stop(&self) {
+        self.link.remote.stop();
     }
 
     /// What went over the wire so far.
