@@ -69,6 +69,8 @@ pub struct SceneOptions {
     pub languages: Vec<String>,
     /// The most rounds of a dialogue.
     pub turns: usize,
+    /// What stands behind every question with a short answer, such as [`SHORT_ANSWER`].
+    pub answer_prompt: String,
     /// The seed.
     pub seed: u64,
     /// Another salt, other scenes.
@@ -127,7 +129,8 @@ impl Scenes {
             }
             columns.insert(language.clone(), caption.into());
         }
-        let questions = questions::questions(scene, &self.pool, self.options.grid, &mut rng);
+        let SceneOptions { grid, answer_prompt, .. } = &self.options;
+        let questions = questions::questions(scene, &self.pool, *grid, answer_prompt, &mut rng);
         let mut asked: Vec<&Question> = questions.iter().collect();
         asked.shuffle(&mut rng);
         asked.truncate(self.options.turns);

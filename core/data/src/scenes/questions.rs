@@ -12,7 +12,7 @@ use super::{
     class_name,
 };
 
-/// What is asked for behind a question with a short answer, as in the published evaluations of visual question answering.
+/// What is usually asked for behind a question with a short answer, as in the published evaluations of visual question answering.
 pub const SHORT_ANSWER: &str = " Answer the question using a single word or phrase.";
 
 /// What asks for a caption.
@@ -64,25 +64,30 @@ pub struct Question {
 }
 
 impl Question {
-    fn short(kind: Topic, question: &str, answer: impl Into<String>) -> Self {
-        Self { kind, question: format!("{question}{SHORT_ANSWER}"), answer: answer.into(), setting: None }
+    fn new(kind: Topic, question: impl Into<String>, answer: impl Into<String>) -> Self {
+        Self { kind, question: question.into(), answer: answer.into(), setting: None }
     }
 }
 
-/// All questions of a scene.
-pub(super) fn questions(scene: &Scene, pool: &Pool, grid: u32, rng: &mut ChaCha8Rng) -> Vec<Question> {
+/// All questions of a scene; `prompt` stands behind those with a short answer.
+pub(super) fn questions(
+    scene: &Scene,
+    pool: &Pool,
+    grid: u32,
+    prompt: &str,
+    rng: &mut ChaCha8Rng,
+) -> Vec<Question> {
     let mut all = existence(scene, pool, rng);
     let class = class_name(scene.counted);
     let how_many = format!("How many objects of the class {class} are in the picture?");
-    all.push(Question::short(Topic::Count, &how_many, scene.count(scene.counted).to_string()));
+    all.push(Question::new(Topic::Count, how_many, scene.count(scene.counted).to_string()));
     all.extend(scene.objects.choose(rng).map(|object| {
         let question = format!("What kind of thing is {}?", place(object.row, object.col, grid));
-        Question::short(Topic::Place, &question, class_name(object.class))
+        Question::new(Topic::Place, question, class_name(object.class))
     }));
     all.extend(relations(scene, pool).into_iter().choose_multiple(rng, RELATIONS));
-    let caption = captions::plain(scene, pool, "en");
-    let question = CAPTION_PROMPT.to_owned();
-    all.push(Question { kind: Topic::Caption, question, answer: caption, setting: None });
+    all.iter_mut().for_each(|short| short.question.push_str(prompt));
+    all.push(Question::new(Topic::Caption, CAPTION_PROMPT, captions::plain(scene, pool, "en")));
     all
 }
 
@@ -96,7 +101,7 @@ fn existence(scene: &Scene, pool: &Pool, rng: &mut ChaCha8Rng) -> Vec<Question> 
     let Some((present, absent)) = present.zip(absent) else { return Vec::new() };
     let ask = |sprite: usize, answer: &str| {
         let question = format!("Is there {} in the picture?", with_article(pool.sprite(sprite).name()));
-        Question { setting: Some(setting), ..Question::short(Topic::Existence, &question, answer) }
+        Question { setting: Some(setting), ..Question::new(Topic::Existence, question, answer) }
     };
     vec![ask(present, "yes"), ask(absent, "no")]
 }
@@ -131,7 +136,7 @@ fn relations(scene: &Scene, pool: &Pool) -> Vec<Question> {
         {
             found.extend(neighbour.map(|neighbour| {
                 let question = format!("What is directly {side} the {}?", name(object));
-                Question::short(Topic::Relation, &question, name(neighbour))
+                Question::new(Topic::Relation, question, name(neighbour))
             }));
         }
     }

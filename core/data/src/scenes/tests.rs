@@ -16,6 +16,7 @@ fn options() -> SceneOptions {
         objects: [1, 5],
         languages: ["en", "zh", "ja", "ar", "it"].map(str::to_owned).into(),
         turns: 9,
+        answer_prompt: SHORT_ANSWER.to_owned(),
         seed: 1,
         salt: String::new(),
     }
@@ -188,6 +189,21 @@ fn dialogues_have_the_picture_first_and_no_more_than_their_rounds() {
             assert!(rounds[1..].iter().all(|round| !round.question.contains("<image>")));
         }
     }
+}
+
+#[test]
+fn short_answers_are_asked_for_as_it_is_set() {
+    let (usual, bare) =
+        (scenes(options()), scenes(SceneOptions { answer_prompt: String::new(), ..options() }));
+    let asked = |scenes: &Scenes| -> Vec<String> {
+        let description = scenes.describe(&scenes.plan(3));
+        questions(&description).iter().map(|one| one["question"].as_str().unwrap().to_owned()).collect()
+    };
+    let cut = asked(&usual).into_iter().map(|question| question.replace(SHORT_ANSWER, ""));
+    assert_eq!(cut.collect::<Vec<_>>(), asked(&bare));
+    let (prompted, all) =
+        (asked(&usual).iter().filter(|one| one.ends_with(SHORT_ANSWER)).count(), asked(&bare).len());
+    assert_eq!(prompted, all - 1, "all but the one about a caption");
 }
 
 #[test]

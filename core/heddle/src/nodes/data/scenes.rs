@@ -108,8 +108,11 @@ fn read_options(r: &mut Reader<'_>) -> SceneOptions {
         .field("languages", "languages of captions: columns with a thing's name")
         .or(["en", "zh", "ja", "ar", "it"].map(str::to_owned).into());
     let turns = r.field("turns", "most rounds of a dialogue").min(1).max(1000).or(8);
+    let answer_prompt = r
+        .field("answer-prompt", "what stands behind every question with a short answer")
+        .or(scenes::SHORT_ANSWER.to_owned());
     let salt = r.field("salt", "another salt, other scenes").or(String::new());
-    SceneOptions { canvas, grid, objects, languages, turns, seed: 0, salt }
+    SceneOptions { canvas, grid, objects, languages, turns, answer_prompt, seed: 0, salt }
 }
 
 impl NodeSpec for Compose {
