@@ -85,10 +85,16 @@ impl Compute {
     /// of its sums by the number of rows, so that the batch counts as well.
     pub fn numerics(self, need: Need) -> String {
         match self {
+            Self::Cpu if need.learns => "cpu 3".to_owned(),
             Self::Cpu => "cpu 2".to_owned(),
             Self::Cuda(_) if need.learns => "cuda 1".to_owned(),
             Self::Cuda(_) => format!("cuda 1, batches of {}", need.batch),
         }
+    }
+
+    /// Under which the cache notes how fast frozen parts are on it.
+    pub fn speed_of(self, need: Need) -> String {
+        format!("{self} {}", need.precision)
     }
 
     /// Images of a pass as this device takes them: a GPU's bits depend on how many there are, so that the last few are filled up.

@@ -7,7 +7,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::few::{self, FEW};
-use super::matmul::{Matrix, MatrixMut, Write, product};
+use super::matmul::Write;
+use super::outer;
 use super::packed::Packed;
 use super::simd::multiversion;
 use super::split::{SharedMut, add_column_sums};
@@ -159,8 +160,7 @@ fn tiles(x: &[f32], b: &Packed, out: &mut [f32], [depth, columns]: [usize; 2], w
 /// - `x: [R, K]`, `dy: [R, N]`, `dw: [N, K]`
 pub fn weight_gradient(x: &[f32], dy: &[f32], dw: &mut [f32], write: Write, dims: Dims) {
     let Dims { rows, inputs, outputs } = dims;
-    let (dy_t, x) = (Matrix::new(dy, rows, outputs).t(), Matrix::new(x, rows, inputs));
-    product(1.0, dy_t, x, MatrixMut::new(dw, outputs, inputs), write);
+    outer::sum(dy, x, dw, [rows, outputs, inputs], write);
 }
 
 /// `db += sum over rows of dy`.

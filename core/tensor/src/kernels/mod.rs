@@ -31,7 +31,7 @@
 //! adamw         step
 //! bf16          forwards of whole frozen sub-layers
 //! vector        sum_of_squares, axpy, scale
-//!   on:  memory (leases)  packed (rows times weights)  matmul (gemm)  softmax  math (exp, normal, sums)  split (tasks)  simd (instruction sets)
+//!   on:  memory (leases)  packed (rows times weights)  outer (their gradients)  matmul (gemm)  softmax  math (exp, normal, sums)  split (tasks)  simd (instruction sets)
 //! ```
 
 pub mod activation;
@@ -48,6 +48,7 @@ pub mod matmul;
 mod memory;
 pub mod norm;
 pub mod normalize;
+mod outer;
 mod packed;
 pub mod patch;
 pub mod residual;
