@@ -7,13 +7,10 @@ those of the node in the run's record, without starting and reading the experime
 """
 
 import json
-import pathlib
-import subprocess
 import sys
-import tempfile
 
-HERE = pathlib.Path(__file__).resolve().parent.parent
-HEDDLE = str(pathlib.Path(sys.argv[1]).resolve())
+from lab import REPOSITORY, lab
+
 STEPS = int(sys.argv[2]) if len(sys.argv) > 2 else 55
 
 EXPERIMENT = f"""
@@ -59,7 +56,7 @@ vocab = 2048
 
 [nodes.base]
 kind = "train"
-graph = "{HERE}/graphs/internvl-c.toml"
+graph = "{REPOSITORY}/graphs/internvl-c.toml"
 in = {{ records = "all", tokenizer = "bpe" }}
 loss = {{ itc = 1.0 }}
 steps = 1
@@ -67,7 +64,7 @@ batch = 8
 
 [nodes.stage]
 kind = "train"
-graph = {{ file = "{HERE}/graphs/internvl-g.toml", nodes = {{ vit = {{ cache = "${{params.kept}}" }} }} }}
+graph = {{ file = "{REPOSITORY}/graphs/internvl-g.toml", nodes = {{ vit = {{ cache = "${{params.kept}}" }} }} }}
 in = {{ records = "pairs", tokenizer = "bpe" }}
 weights = {{ vit = "base", pool = "base", qllama = "base/text", itc = "base" }}
 train = TRAIN
@@ -78,20 +75,10 @@ log-every = 1000
 
 [nodes.embed]
 kind = "features"
-graph = "{HERE}/graphs/internvl-c.toml"
+graph = "{REPOSITORY}/graphs/internvl-c.toml"
 weights = "base"
 in = "most"
 """
-
-
-def run(folder, node, *arguments):
-    command = [HEDDLE, "run", "x.toml", node, "-q", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(done.stderr)
-    shown = subprocess.run([HEDDLE, "runs", "show", "--json"], cwd=folder, capture_output=True, text=True)
-    record = json.loads(shown.stdout)
-    return next(found for found in record["nodes"] if found["name"] == node)
 
 
 def stage(name, width, depth, mlp, losses):
@@ -104,23 +91,18 @@ def stage(name, width, depth, mlp, losses):
         "LOSS": "{ " + ", ".join(f"{loss} = 1.0" for loss in losses) + " }",
         "TRAIN": json.dumps(["qllama.queries", "qllama.*.cross_attn", "pool2", "itc", *heads]),
     }
-    text = EXPERIMENT
-    for word, value in words.items():
-        text = text.replace(word, value)
-    with tempfile.TemporaryDirectory() as place:
-        folder = pathlib.Path(place)
-        (folder / "x.toml").write_text(text)
-        cold = run(folder, "stage")
-        warm = min(run(folder, "stage", "--force", "stage")["seconds"] for _ in range(2))
-        without = min(run(folder, "stage", "--force", "stage", "-S", "params.kept=never")["seconds"] for _ in range(2))
+    with lab(EXPERIMENT, words) as bench:
+        cold = bench.run("stage")
+        warm = min(bench.run("stage", "--force", "stage")["seconds"] for _ in range(2))
+        without = min(bench.run("stage", "--force", "stage", "-S", "params.kept=never")["seconds"] for _ in range(2))
         print(
             f"{name}: an epoch of {STEPS} steps without the cut {without:.2f} s, with it {warm:.2f} s: {without / warm:.2f} x; "
             f"the first, which fills the cache, {cold['seconds']:.2f} s",
             flush=True,
         )
-        full = run(folder, "embed")
+        full = bench.run("embed")
         for expression in ["size(en) > 1 && size(en) != 3", "size(en) > 2"]:
-            laxer = run(folder, "embed", "-S", f"nodes.most.expression={expression}")
+            laxer = bench.run("embed", "-S", f"nodes.most.expression={expression}")
             (counts,) = laxer["rows"].values()
             print(
                 f"{name}: features of {sum(counts.values())} records after the filter changed, {counts['new']} of them new: "

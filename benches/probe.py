@@ -8,19 +8,13 @@ pictures, runs the tower once for each, writes what came out, and trains. Both h
 steps; weights are random, since time does not depend on what a model has learnt.
 """
 
-import json
-import pathlib
-import subprocess
-import sys
-import tempfile
 import time
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from lab import REPOSITORY, lab
 
-HERE = pathlib.Path(__file__).resolve().parent.parent
-HEDDLE = str(pathlib.Path(sys.argv[1]).resolve())
 EPOCHS, BATCH, CLASSES, THREADS = 10, 96, 8, 2
 SIZE, PATCH, HEADS = 32, 4, 6
 
@@ -56,7 +50,7 @@ vocab = 512
 
 [nodes.base]
 kind = "train"
-graph = "{HERE}/graphs/internvl-c.toml"
+graph = "{REPOSITORY}/graphs/internvl-c.toml"
 in = {{ records = "pairs", tokenizer = "bpe" }}
 loss = {{ itc = 1.0 }}
 steps = 1
@@ -64,7 +58,7 @@ batch = 8
 
 [nodes.probe]
 kind = "train"
-graph = "{HERE}/graphs/linear-probe.toml"
+graph = "{REPOSITORY}/graphs/linear-probe.toml"
 in = {{ records = "pairs" }}
 weights = {{ vit = "base" }}
 train = ["head"]
@@ -124,29 +118,14 @@ def peer(count, width, depth, mlp, steps):
     return time.perf_counter() - start
 
 
-def run(folder, node, *arguments):
-    command = [HEDDLE, "run", "x.toml", node, "-q", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(done.stderr)
-    shown = subprocess.run([HEDDLE, "runs", "show", "--json"], cwd=folder, capture_output=True, text=True)
-    record = json.loads(shown.stdout)
-    return next(found for found in record["nodes"] if found["name"] == node)
-
-
 def compare(width, depth):
     mlp, count = 4 * width, 3482
     steps = EPOCHS * count // BATCH
     words = {"WIDTH": width, "DEPTH": depth, "MLP": mlp, "STEPS": steps}
-    text = EXPERIMENT
-    for word, value in words.items():
-        text = text.replace(word, str(value))
-    with tempfile.TemporaryDirectory() as place:
-        folder = pathlib.Path(place)
-        (folder / "x.toml").write_text(text)
-        run(folder, "base")
-        first = run(folder, "probe")
-        again = run(folder, "probe", "-S", "nodes.probe.optimizer.lr=2e-3")
+    with lab(EXPERIMENT, words) as bench:
+        bench.run("base")
+        first = bench.run("probe")
+        again = bench.run("probe", "-S", "nodes.probe.optimizer.lr=2e-3")
     (counts,) = first["rows"].values()
     assert counts["hit"] == 0, counts
     theirs = peer(count, width, depth, mlp, steps)
