@@ -46,6 +46,7 @@ fn bandwidth(dir: &std::path::Path) {
         for (keys, chunk) in keys.chunks(CHUNK).zip(data.chunks(CHUNK * ROW)) {
             rows.insert(keys, chunk, 0.0).expect("space on the disk");
         }
+        rows.sync().expect("space on the disk");
     });
     drop(cache);
     let read_file = seconds(|| {

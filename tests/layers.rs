@@ -8,16 +8,17 @@ use std::{
 
 /// Modules, each with the others that it may use. `exec` runs `dyn Node` and `model` holds `dyn ModelNode`, so both
 /// know these two traits of `nodes`, and nothing else of it; `exec` and `nodes` use each other by design.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
     ("files", &[]),
     ("device", &[]),
     ("memory", &[]),
+    ("speed", &[]),
     ("plugins", &["files"]),
-    ("exec", &["device", "files", "nodes::Node"]),
-    ("model", &["nodes::ModelNode"]),
-    ("nodes", &["device", "exec", "model", "plugins"]),
+    ("exec", &["device", "files", "nodes::Node", "speed"]),
+    ("model", &["nodes::ModelNode", "speed"]),
+    ("nodes", &["device", "exec", "model", "plugins", "speed"]),
     ("project", &["device", "exec", "files", "model", "nodes"]),
-    ("cli", &["device", "exec", "files", "model", "nodes", "plugins", "project"]),
+    ("cli", &["device", "exec", "files", "model", "nodes", "plugins", "project", "speed"]),
 ];
 
 /// Every `crate::` path of the code, items of braces written out: `exec::NodeError`.

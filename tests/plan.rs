@@ -143,4 +143,11 @@ fn records_that_were_learnt_from_are_counted() {
     assert_eq!(line(&planned.stdout).unwrap().trim(), said.trim());
     let json = dir.heddle(&[&["plan", TINY, "zero_shot", "--json"], &leaky[..]].concat()).json();
     assert_eq!(json["leaks"][0]["shared"], json["leaks"][0]["records"]);
+    let checked = dir.done(&[&["check", TINY], &leaky[..]].concat());
+    assert_eq!(line(&checked.stdout).unwrap().trim(), said.trim());
+    let json = dir.done(&[&["check", TINY, "--json"], &leaky[..]].concat()).json();
+    assert_eq!(json[0]["leaks"][0]["shared"], json[0]["leaks"][0]["records"]);
+    // A file is correct whatever becomes of the cache.
+    let elsewhere = dir.done(&[&["check", TINY, "--home", "nowhere"], &leaky[..]].concat());
+    assert!(line(&elsewhere.stdout).is_none() && !dir.path().join("nowhere").exists(), "{elsewhere}");
 }

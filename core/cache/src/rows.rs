@@ -146,11 +146,17 @@ impl RowChunk {
     /// # Errors
     /// [`CacheError`] where the cache does not write.
     pub fn name(cache: &Cache, chunks: &[Self]) -> Result<(), CacheError> {
+        Self::name_soon(cache, chunks)?;
+        cache.sync()
+    }
+
+    /// The same, durable with the next sync.
+    fn name_soon(cache: &Cache, chunks: &[Self]) -> Result<(), CacheError> {
         let places: Vec<Vec<u8>> = chunks.iter().map(Self::place).collect();
         let values: Vec<Vec<u8>> = chunks.iter().map(Self::value).collect();
         let items: Vec<(&[u8], &[u8])> =
             places.iter().zip(&values).map(|(place, value)| (place.as_slice(), value.as_slice())).collect();
-        cache.set_many(SPACE, &items)
+        cache.set_soon(SPACE, &items)
     }
 
     /// Forgets chunks, all or none; their payloads stay until they are dropped ([`Cache::retain`]).
@@ -288,7 +294,8 @@ impl RowSet {
         (self.set, chunks.into_iter().map(|chunk| self.chunks[chunk as usize].chunk.keys).collect())
     }
 
-    /// Stores rows, which lie one after the other, under their keys; durable when it returns. `seconds` is what they took to compute.
+    /// Stores rows, which lie one after the other, under their keys; durable after [`RowSet::sync`]: before that a crash may lose
+    /// them, and never gives wrong ones. `seconds` is what they took to compute.
     ///
     /// # Errors
     /// [`CacheError`] where the cache does not write.
@@ -304,11 +311,19 @@ impl RowSet {
         let stored = self.cache.put_many(&[&all, rows])?;
         let (set, row_bytes) = (self.set, self.row_bytes as u64);
         let chunk = RowChunk { set, keys: stored[0], rows: stored[1], row_bytes, seconds };
-        RowChunk::name(&self.cache, &[chunk])?;
+        RowChunk::name_soon(&self.cache, &[chunk])?;
         if let Some(keys) = self.cache.get(&chunk.keys)? {
             self.add(chunk, keys, true);
         }
         Ok(())
+    }
+
+    /// Makes durable what was inserted.
+    ///
+    /// # Errors
+    /// [`CacheError`] where the cache does not write.
+    pub fn sync(&self) -> Result<(), CacheError> {
+        self.cache.sync()
     }
 
     /// Makes the keys of a chunk known.

@@ -201,7 +201,17 @@ impl Cache {
 
     /// Stores small values, all or none, with one sync.
     pub fn set_many(&self, space: &str, items: &[(&[u8], &[u8])]) -> Result<(), CacheError> {
-        values::set(&self.0.index, space, items)?;
+        self.set_soon(space, items)?;
+        self.sync()
+    }
+
+    /// Stores small values, all or none; they are durable after the next [`Cache::sync`], or any other change that is durable.
+    pub fn set_soon(&self, space: &str, items: &[(&[u8], &[u8])]) -> Result<(), CacheError> {
+        values::set(&self.0.index, space, items)
+    }
+
+    /// Makes everything durable that was stored.
+    pub fn sync(&self) -> Result<(), CacheError> {
         self.0.index.flush()
     }
 

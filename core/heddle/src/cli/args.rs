@@ -70,7 +70,8 @@ pub enum Command {
     Run(RunOptions),
     /// Say what would run, why, and what it costs. Exit code 2 if work is left.
     Plan(PlanOptions),
-    /// Check files: syntax, types, shapes, gradients; count parameters and multiply-adds.
+    /// Check files: syntax, types, shapes, gradients; count parameters and multiply-adds, and records that a stage learns from and an
+    /// evaluation behind it scores, if the cache has them.
     Check(CheckOptions),
     /// Write the example experiments, the model graphs and the embedded data into a folder.
     Init(InitOptions),
@@ -141,6 +142,22 @@ pub struct Target {
     pub wait: bool,
     #[command(flatten)]
     pub caches: CacheArgs,
+}
+
+/// How an experiment is looked at that does not run.
+#[derive(Debug, Args)]
+pub struct LookArgs {
+    /// Set a value of the file: `-S nodes.stage1.steps=100`.
+    #[arg(short = 'S', long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// If another heddle holds the cache, wait for it.
+    #[arg(long)]
+    pub wait: bool,
+    #[command(flatten)]
+    pub caches: CacheArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which variants of the experiment.
@@ -772,17 +789,8 @@ pub struct VerifyOptions {
     /// Draws the same rows as another time.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Set a value of the file: `-S nodes.stage1.steps=100`.
-    #[arg(short = 'S', long = "set", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-    /// If another heddle holds the cache, wait for it.
-    #[arg(long)]
-    pub wait: bool,
     #[command(flatten)]
-    pub caches: CacheArgs,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
+    pub look: LookArgs,
 }
 
 /// `heddle why`.
@@ -803,17 +811,8 @@ pub struct WhyOptions {
     /// Say what became of this record instead: which node left it out, or which of its rows are in the cache.
     #[arg(long, value_name = "KEY", conflicts_with = "vs")]
     pub record: Option<String>,
-    /// Set a value of the file: `-S nodes.stage1.steps=100`.
-    #[arg(short = 'S', long = "set", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-    /// If another heddle holds the cache, wait for it.
-    #[arg(long)]
-    pub wait: bool,
     #[command(flatten)]
-    pub caches: CacheArgs,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
+    pub look: LookArgs,
 }
 
 /// `heddle cache`.

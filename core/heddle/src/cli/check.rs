@@ -11,23 +11,26 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::{
-    args::CheckOptions,
+    args::{CheckOptions, Common},
     cut,
     exit::{Exit, Failure},
+    leaks::Leak,
     output,
+    plan::Memory,
 };
 use crate::{
     files::{self, Disk},
     model::ModelGraph,
     project::{self, Broken, Project},
+    speed::Speed,
 };
 
 /// Runs the command: all files are checked, whatever is wrong with the first.
-pub fn run(options: &CheckOptions) -> Result<Exit, Failure> {
+pub fn run(options: &CheckOptions, common: &Common) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
     let mut documents = Vec::new();
     for file in &options.files {
-        match check(file, &options.set) {
+        match check(file, &options.set, common) {
             Ok(checked) if options.json => documents.push(checked.json),
             Ok(checked) => output::result(&checked.text),
             Err(broken) => {
@@ -49,7 +52,7 @@ struct Checked {
     json: Json,
 }
 
-fn check(file: &str, set: &[String]) -> Result<Checked, Box<Broken>> {
+fn check(file: &str, set: &[String], common: &Common) -> Result<Checked, Box<Broken>> {
     let text =
         files::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     match file_kind(&text) {
@@ -65,12 +68,20 @@ fn check(file: &str, set: &[String]) -> Result<Checked, Box<Broken>> {
             let project = project::load(file, set)?;
             // The base is the first, and checked.
             project.check_cells(&project.cells()[1..], &Disk)?;
-            Ok(experiment(file, &project))
+            Ok(experiment(file, &project, &Memory::if_it_opens(file, "check", common)))
         }
     }
 }
 
-fn experiment(file: &str, project: &Project) -> Checked {
+/// Leaks among records that the cache has. A file is correct whatever else is there, so that it cannot be found out is no error.
+fn leaks(project: &Project, memory: &Memory) -> Vec<Leak> {
+    memory.leaks_of(project).unwrap_or_else(|failure| {
+        output::note(&format!("not looked for leaks between training and evaluation: {failure}"));
+        Vec::new()
+    })
+}
+
+fn experiment(file: &str, project: &Project, memory: &Memory) -> Checked {
     let graph = &project.graph;
     let mut models: BTreeMap<*const ModelGraph, (Arc<ModelGraph>, Vec<String>)> = BTreeMap::new();
     for id in graph.ids() {
@@ -80,7 +91,8 @@ fn experiment(file: &str, project: &Project) -> Checked {
             users.push(node.name.clone());
         }
     }
-    let stages: Vec<Stage> = graph.ids().filter_map(|id| stage(graph.node(id))).collect();
+    let stages: Vec<Stage> =
+        graph.ids().filter_map(|id| stage(graph.node(id), memory.speed(project, id))).collect();
     let experiment = &project.experiment;
     let cells: usize = experiment.sweeps.values().map(Vec::len).sum();
     let mut text = format!("{file}: correct; {} nodes", graph.len());
@@ -109,7 +121,9 @@ fn experiment(file: &str, project: &Project) -> Checked {
             text.push_str(&format!("{line}\n"));
         }
     }
-    let json = json!({ "file": file, "nodes": graph.len(), "ablations": experiment.ablations.len(), "sweep_cells": cells, "models": documents, "stages": stages });
+    let leaks = leaks(project, memory);
+    leaks.iter().for_each(|leak| text.push_str(&format!("{}\n", leak.line())));
+    let json = json!({ "file": file, "nodes": graph.len(), "leaks": leaks, "ablations": experiment.ablations.len(), "sweep_cells": cells, "models": documents, "stages": stages });
     Checked { text, json }
 }
 
@@ -123,7 +137,7 @@ struct Stage {
 }
 
 /// The sizes of a node that trains something.
-fn stage(node: &Node<dyn crate::nodes::Node>) -> Option<Stage> {
+fn stage(node: &Node<dyn crate::nodes::Node>, speed: Speed) -> Option<Stage> {
     let (mut trained, mut all) = (0, 0);
     for parameter in node.spec.model()?.parameters() {
         let len = parameter.spec.len() as u64;
@@ -131,7 +145,7 @@ fn stage(node: &Node<dyn crate::nodes::Node>) -> Option<Stage> {
         trained += if node.spec.trains(&parameter.name)? { len } else { 0 };
     }
     let model = node.spec.model()?;
-    let cut = node.spec.cut().map(|cut| cut::summary(model, &cut));
+    let cut = node.spec.cut(speed).map(|cut| cut::summary(model, &cut));
     Some(Stage { node: node.name.clone(), trained, parameters: all, cut })
 }
 

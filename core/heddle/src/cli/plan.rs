@@ -15,7 +15,7 @@ use super::{
     cells::{self, plan::Plans},
     cut,
     exit::{Exit, Failure},
-    explain, home,
+    explain, home, idle,
     leaks::{Leak, leaks},
     output,
 };
@@ -24,6 +24,7 @@ use crate::{
     exec::{CacheUse, Elsewhere, Library, Store},
     files::Disk,
     project::{self, Project},
+    speed::Speed,
 };
 
 /// A cache that was never made: nothing is known.
@@ -71,6 +72,27 @@ impl Memory {
         }
     }
 
+    /// What this machine's cache of an experiment knows, for who goes on without it: nothing, and a note, if it does not open.
+    pub fn if_it_opens(file: &str, what: &str, common: &Common) -> Self {
+        let home = home::of_experiment(common, file);
+        Self::open(&home, &format!("{what} {file}"), false, &CacheUse::default()).unwrap_or_else(|failure| {
+            output::note(&format!("going on without the cache: {failure}"));
+            Self { store: None, remote: None }
+        })
+    }
+
+    /// The same of everything that an experiment has.
+    ///
+    /// # Errors
+    /// If a file that it reads is not there.
+    pub fn leaks_of(&self, project: &Project) -> Result<Vec<Leak>, Failure> {
+        if self.store.is_none() {
+            return Ok(Vec::new());
+        }
+        let plan = plan::build(&self.facts(project)?, &project.places(&[])?, &BTreeSet::new(), self.known());
+        Ok(self.leaks(project, &plan))
+    }
+
     /// Records that a stage learns from and an evaluation behind it scores, as far as they are in the cache.
     fn leaks(&self, project: &Project, plan: &Plan) -> Vec<Leak> {
         let known = |id: NodeId, port: &str| match &plan.nodes[id.index()].action {
@@ -89,6 +111,13 @@ impl Memory {
     pub fn facts_and_files(&self, project: &Project) -> Result<(Vec<plan::Facts>, Library), Failure> {
         let compute = device::choose(project.experiment.run.device);
         Ok(project.facts(self.store.as_ref(), compute)?)
+    }
+
+    /// How fast the frozen part of a node is, as far as it was measured here.
+    pub fn speed(&self, project: &Project, id: NodeId) -> Speed {
+        let compute = device::choose(project.experiment.run.device);
+        let of = |store| idle::speed(store, compute, &*project.graph.node(id).spec);
+        self.store.as_ref().map(of).unwrap_or_default()
     }
 
     /// The cache, if it was ever made.
@@ -151,7 +180,7 @@ pub fn run(options: &PlanOptions, common: &Common) -> Result<Exit, Failure> {
         }))?;
     } else {
         output::result(&explain::table(&plan));
-        for line in cuts(&project, &plan) {
+        for line in cuts(&project, &plan, &memory) {
             output::result(&line);
         }
         leaks.iter().for_each(|leak| output::result(&leak.line()));
@@ -160,11 +189,11 @@ pub fn run(options: &PlanOptions, common: &Common) -> Result<Exit, Failure> {
 }
 
 /// What is kept of the frozen parts of nodes that run, or why nothing is.
-fn cuts(project: &Project, plan: &Plan) -> Vec<String> {
+fn cuts(project: &Project, plan: &Plan, memory: &Memory) -> Vec<String> {
     let runs = |id: &NodeId| matches!(plan.nodes[id.index()].action, Action::Run { .. });
     let line = |id: NodeId| {
         let node = project.graph.node(id);
-        cut::summary(node.spec.model()?, &node.spec.cut()?).line(&node.name)
+        cut::summary(node.spec.model()?, &node.spec.cut(memory.speed(project, id))?).line(&node.name)
     };
     project.graph.ids().filter(runs).filter_map(line).collect()
 }

@@ -96,13 +96,13 @@ struct Differing {
 
 /// Runs the command.
 pub fn run(options: &VerifyOptions, common: &Common) -> Result<Exit, Failure> {
-    let project = project::load(&options.file, &options.set)?;
+    let project = project::load(&options.file, &options.look.set)?;
     let home = home::of_experiment(common, &options.file);
     if !home.join("cache").is_dir() {
         return Err(Failure::Other(format!("there is no cache in {}: nothing ran yet", home.display())));
     }
-    let used = options.caches.with(project.experiment.cache.remote.as_deref())?;
-    let store = open_store(&home, &format!("verify {}", options.file), options.wait, &used)?;
+    let used = options.look.caches.with(project.experiment.cache.remote.as_deref())?;
+    let store = open_store(&home, &format!("verify {}", options.file), options.look.wait, &used)?;
     let compute = device::choose(project.experiment.run.device);
     let (facts, library) = project.facts(Some(&store), compute)?;
     let asked = project.places(&options.nodes)?;
@@ -119,12 +119,12 @@ pub fn run(options: &VerifyOptions, common: &Common) -> Result<Exit, Failure> {
             Looked::Waits(nodes) => of.waits = nodes,
             Looked::Done => {}
         }
-        if !options.json {
+        if !options.look.json {
             output::result(&of.text());
         }
         verified.nodes.push(of);
     }
-    if options.json {
+    if options.look.json {
         output::json(&verified)?;
     } else if verified.nodes.is_empty() {
         output::result("no node keeps anything of single records; `heddle graph --cut` says why");

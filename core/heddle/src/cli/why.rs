@@ -30,11 +30,11 @@ const RUNS: usize = 200;
 
 /// Runs the command. Nothing runs, and the exit code says only whether there is an answer.
 pub fn run(options: &WhyOptions, common: &Common) -> Result<Exit, Failure> {
-    let project = project::load(&options.file, &options.set)?;
+    let project = project::load(&options.file, &options.look.set)?;
     let wanted = project.places(std::slice::from_ref(&options.node))?;
     let home = home::of_experiment(common, &options.file);
-    let used = options.caches.with(project.experiment.cache.remote.as_deref())?;
-    let memory = Memory::open(&home, &format!("why {}", options.file), options.wait, &used)?;
+    let used = options.look.caches.with(project.experiment.cache.remote.as_deref())?;
+    let memory = Memory::open(&home, &format!("why {}", options.file), options.look.wait, &used)?;
     let (facts, library) = memory.facts_and_files(&project)?;
     let plan = plan::build(&facts, &wanted, &BTreeSet::new(), memory.known());
     let runs = RunsDir::new(&home);
@@ -61,7 +61,7 @@ pub fn run(options: &WhyOptions, common: &Common) -> Result<Exit, Failure> {
     if let Some(record) = &options.record {
         let idle = idle.ok_or_else(|| Failure::Other("there is no cache yet: nothing ran".to_owned()))?;
         let followed = rows::follow(&idle, place, record)?;
-        match options.json {
+        match options.look.json {
             true => output::json(&followed)?,
             false => output::result(&followed.text(&options.node)),
         }
@@ -77,7 +77,7 @@ pub fn run(options: &WhyOptions, common: &Common) -> Result<Exit, Failure> {
     {
         answer.rows = rows::count(&idle, place)?;
     }
-    if options.json {
+    if options.look.json {
         output::json(&answer)?;
     } else {
         output::result(&answer.text());

@@ -20,6 +20,7 @@ use crate::{
     device::{Need, on_backend},
     exec::{NodeError, Outputs, RunContext, Weight, output},
     model::{Cut, Feed, ModelGraph, Models},
+    speed::Speed,
 };
 
 /// The kind.
@@ -106,10 +107,10 @@ impl Node for Export {
         Some(self.need_of())
     }
 
-    fn cut(&self) -> Option<Cut> {
+    fn cut(&self, _: Speed) -> Option<Cut> {
         let graph = self.graph.as_ref()?;
         let (source, _) = graph.output(&self.output)?;
-        Some(graph.cut(&[source], &|_| false, &|_| Feed::Same))
+        Some(graph.cut(&[source], &|_| false, &|_| Feed::Same, Speed::SLOW))
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -27,6 +27,7 @@ use crate::{
             read_languages, read_tokenizer,
         },
     },
+    speed::Speed,
 };
 
 /// The kind.
@@ -113,8 +114,8 @@ impl Node for Eval {
         Some(&self.captioner)
     }
 
-    fn cut(&self) -> Option<Cut> {
-        self.captioner.cut()
+    fn cut(&self, speed: Speed) -> Option<Cut> {
+        self.captioner.cut(speed)
     }
 
     fn frozen(&self, cx: &RunContext<'_>, see: &mut SeeFrozen<'_>) -> Result<(), NodeError> {

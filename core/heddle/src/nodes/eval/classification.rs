@@ -26,6 +26,7 @@ use crate::{
         precision,
         towers::{Loaded, Seen, check_images, input_of, no_graph, see_frozen, seen_cut},
     },
+    speed::Speed,
 };
 
 /// The kind.
@@ -145,9 +146,9 @@ impl Node for Eval {
         precision::bytes(self.precision) * graph.count_parameters(&nodes)
     }
 
-    fn cut(&self) -> Option<Cut> {
+    fn cut(&self, speed: Speed) -> Option<Cut> {
         let graph = self.graph.as_ref()?;
-        Some(seen_cut(graph, &self.before(graph)))
+        Some(seen_cut(graph, &self.before(graph), speed))
     }
 
     fn frozen(&self, cx: &RunContext<'_>, see: &mut SeeFrozen<'_>) -> Result<(), NodeError> {

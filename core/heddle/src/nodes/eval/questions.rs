@@ -25,6 +25,7 @@ use crate::{
             model_ports, questions_port, read_captioner,
         },
     },
+    speed::Speed,
 };
 
 /// The kind.
@@ -123,8 +124,8 @@ impl Node for Eval {
         Some(&self.captioner)
     }
 
-    fn cut(&self) -> Option<Cut> {
-        self.captioner.cut()
+    fn cut(&self, speed: Speed) -> Option<Cut> {
+        self.captioner.cut(speed)
     }
 
     fn frozen(&self, cx: &RunContext<'_>, see: &mut SeeFrozen<'_>) -> Result<(), NodeError> {

@@ -21,6 +21,7 @@ use crate::{
     exec::{Artifact, NodeError, RunContext},
     model::{Cut, ModelGraph, Models, start},
     nodes::{SeeFrozen, precision},
+    speed::Speed,
 };
 
 /// What writes captions, as a node sets it.
@@ -96,8 +97,8 @@ impl Captioner {
     }
 
     /// Where its graph is cut.
-    pub fn cut(&self) -> Option<Cut> {
-        Some(seen_cut(self.graph.as_ref()?, &self.reads().ok()?))
+    pub fn cut(&self, speed: Speed) -> Option<Cut> {
+        Some(seen_cut(self.graph.as_ref()?, &self.reads().ok()?, speed))
     }
 
     /// Shows what it computes once for each record.

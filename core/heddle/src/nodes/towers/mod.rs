@@ -6,6 +6,7 @@ mod dialogues;
 mod frozen;
 mod kept;
 mod loaded;
+mod pace;
 mod rows;
 mod seen;
 mod stored;

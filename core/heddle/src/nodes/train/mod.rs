@@ -26,6 +26,7 @@ use crate::{
         Node, SeeFrozen,
         towers::{check_dialogues, check_images, check_vocabulary, no_graph, questions_port},
     },
+    speed::Speed,
 };
 use patterns::Patterns;
 use settings::Settings;
@@ -255,8 +256,8 @@ impl Node for Stage {
         parameters.iter().map(|parameter| bytes(&parameter.name) * parameter.spec.len() as u64).sum()
     }
 
-    fn cut(&self) -> Option<Cut> {
-        self.graph.as_ref().map(|graph| frozen::cut(graph, &self.settings))
+    fn cut(&self, speed: Speed) -> Option<Cut> {
+        self.graph.as_ref().map(|graph| frozen::cut(graph, &self.settings, speed))
     }
 
     fn trains(&self, parameter: &str) -> Option<bool> {
