@@ -247,33 +247,6 @@ fn differing_records_are_named_behind_a_broken_picture() {
     );
 }
 
-/// What is worth keeping follows what the cache knows of the machine; no result does.
-#[test]
-fn a_measured_machine_decides_what_is_kept() {
-    let dir = dir();
-    dir.done(&["run", FILE, "probe", "-q"]);
-    let kept = |dir: &Dir| {
-        dir.done(&["check", FILE])
-            .stdout
-            .lines()
-            .find(|line| line.starts_with("probe keeps"))
-            .map(str::to_owned)
-    };
-    let (by_default, results) = (kept(&dir).unwrap(), digests(&dir, "probe"));
-    assert!(by_default.starts_with("probe keeps pool.output ("), "{by_default}");
-    {
-        let holder = Holder { pid: 1, what: "a test".into(), since_unix: 0 };
-        let cache = Cache::open(&dir.path().join(".heddle/cache"), &holder, Wait::No).unwrap();
-        let fast = br#"{ "macs_per_second": 1e15, "read_bytes_per_second": 1e9 }"#;
-        cache.set("speed", b"cpu f32", fast).unwrap();
-    }
-    let measured = kept(&dir).unwrap();
-    assert!(measured.starts_with("probe keeps vit.hidden.2 ("), "{measured}");
-    dir.done(&["run", FILE, "probe", "-q", "--force", "probe"]);
-    assert_eq!(rows(&dir, "probe").into_keys().collect::<Vec<_>>(), ["vit.hidden.2"]);
-    assert_eq!(digests(&dir, "probe"), results);
-}
-
 #[test]
 fn why_counts_records_and_follows_one() {
     let dir = dir();

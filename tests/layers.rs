@@ -8,17 +8,16 @@ use std::{
 
 /// Modules, each with the others that it may use. `exec` runs `dyn Node` and `model` holds `dyn ModelNode`, so both
 /// know these two traits of `nodes`, and nothing else of it; `exec` and `nodes` use each other by design.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 9] = [
     ("files", &[]),
     ("device", &[]),
     ("memory", &[]),
-    ("speed", &[]),
     ("plugins", &["files"]),
-    ("exec", &["device", "files", "nodes::Node", "speed"]),
-    ("model", &["nodes::ModelNode", "speed"]),
-    ("nodes", &["device", "exec", "model", "plugins", "speed"]),
+    ("exec", &["device", "files", "nodes::Node"]),
+    ("model", &["nodes::ModelNode"]),
+    ("nodes", &["device", "exec", "model", "plugins"]),
     ("project", &["device", "exec", "files", "model", "nodes"]),
-    ("cli", &["device", "exec", "files", "model", "nodes", "plugins", "project", "speed"]),
+    ("cli", &["device", "exec", "files", "model", "nodes", "plugins", "project"]),
 ];
 
 /// Every `crate::` path of the code, items of braces written out: `exec::NodeError`.

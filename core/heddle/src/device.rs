@@ -92,11 +92,6 @@ impl Compute {
         }
     }
 
-    /// Under which the cache notes how fast frozen parts are on it.
-    pub fn speed_of(self, need: Need) -> String {
-        format!("{self} {}", need.precision)
-    }
-
     /// Images of a pass as this device takes them: a GPU's bits depend on how many there are, so that the last few are filled up.
     pub fn whole_batch(self, mut images: HostTensor, batch: usize) -> HostTensor {
         if let (Self::Cuda(_), Some(count)) = (self, images.shape.first_mut().filter(|count| **count < batch))

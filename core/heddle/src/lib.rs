@@ -7,7 +7,7 @@
 //!          \______ heddle-graph _____/  \__ here __/  \_ crates _/
 //! ```
 //!
-//! Within the crate later modules use earlier ones: `files, device, plugins, speed <- exec, model <- nodes <- project <- cli`. Two
+//! Within the crate later modules use earlier ones: `files, device, plugins <- exec, model <- nodes <- project <- cli`. Two
 //! traits look ahead: `exec` calls `dyn nodes::Node` and `model` holds `dyn nodes::ModelNode`; neither names a kind.
 //! `cli/output.rs` alone prints. `tests/layers.rs` reads the `use` lines and keeps it so.
 
@@ -20,7 +20,6 @@ pub mod model;
 pub mod nodes;
 pub mod plugins;
 pub mod project;
-pub mod speed;
 
 /// Seconds since 1970; 0 if the clock stands before that.
 pub(crate) fn now_unix() -> u64 {

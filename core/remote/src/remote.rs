@@ -123,7 +123,7 @@ impl Remote {
         &self.address
     }
 
-    /// Ends every request that somebody waits for, and those to come, with [`RemoteError::Interrupted`].
+    /// Ends every question that somebody waits for, and those to come, with [`RemoteError::Interrupted`]. What is being stored is.
     pub fn stop(&self) {
         self.stopped.cancel();
     }
@@ -250,7 +250,8 @@ impl Remote {
 
     fn put(&self, at: Path, bytes: Bytes, replace: bool) -> Result<(), RemoteError> {
         let (wire, path, len) = (self.wire.clone(), at.clone(), bytes.len() as u64);
-        if self.wait(async move { wire.put(path, bytes, replace).await })? {
+        // Not cut off in its midst: a cloud would keep the parts that were sent.
+        if self.wait_to_the_end(async move { wire.put(path, bytes, replace).await })? {
             self.published.fetch_add(len, Ordering::Relaxed);
         }
         lock(&self.damaged).remove(&at);
@@ -276,17 +277,26 @@ impl Remote {
         &self,
         work: impl Future<Output = Result<T, RemoteError>> + Send + 'static,
     ) -> Result<T, RemoteError> {
-        let runtime = self.runtime.as_ref().ok_or(RemoteError::Stopped)?;
-        let (sender, receiver) = mpsc::sync_channel(1);
         let stopped = self.stopped.clone();
-        runtime.spawn(async move {
-            let answer = tokio::select! {
+        self.wait_to_the_end(async move {
+            tokio::select! {
                 biased;
                 () = stopped.cancelled() => Err(RemoteError::Interrupted),
                 answer = work => answer,
-            };
+            }
+        })
+    }
+
+    /// The same, whatever [`Remote::stop`] says.
+    fn wait_to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, RemoteError>> + Send + 'static,
+    ) -> Result<T, RemoteError> {
+        let runtime = self.runtime.as_ref().ok_or(RemoteError::Stopped)?;
+        let (sender, receiver) = mpsc::sync_channel(1);
+        runtime.spawn(async move {
             // Who asked is waiting, or has panicked.
-            let _ = sender.send(answer);
+            let _ = sender.send(work.await);
         });
         receiver.recv().unwrap_or(Err(RemoteError::Stopped))
     }

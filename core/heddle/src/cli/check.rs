@@ -15,14 +15,12 @@ use super::{
     cut,
     exit::{Exit, Failure},
     leaks::Leak,
-    output,
-    plan::Memory,
+    output, plan,
 };
 use crate::{
     files::{self, Disk},
     model::ModelGraph,
     project::{self, Broken, Project},
-    speed::Speed,
 };
 
 /// Runs the command: all files are checked, whatever is wrong with the first.
@@ -68,20 +66,20 @@ fn check(file: &str, set: &[String], common: &Common) -> Result<Checked, Box<Bro
             let project = project::load(file, set)?;
             // The base is the first, and checked.
             project.check_cells(&project.cells()[1..], &Disk)?;
-            Ok(experiment(file, &project, &Memory::if_it_opens(file, "check", common)))
+            Ok(experiment(file, &project, &leaks(file, &project, common)))
         }
     }
 }
 
 /// Leaks among records that the cache has. A file is correct whatever else is there, so that it cannot be found out is no error.
-fn leaks(project: &Project, memory: &Memory) -> Vec<Leak> {
-    memory.leaks_of(project).unwrap_or_else(|failure| {
+fn leaks(file: &str, project: &Project, common: &Common) -> Vec<Leak> {
+    plan::leaks_of(project, file, common).unwrap_or_else(|failure| {
         output::note(&format!("not looked for leaks between training and evaluation: {failure}"));
         Vec::new()
     })
 }
 
-fn experiment(file: &str, project: &Project, memory: &Memory) -> Checked {
+fn experiment(file: &str, project: &Project, leaks: &[Leak]) -> Checked {
     let graph = &project.graph;
     let mut models: BTreeMap<*const ModelGraph, (Arc<ModelGraph>, Vec<String>)> = BTreeMap::new();
     for id in graph.ids() {
@@ -91,8 +89,7 @@ fn experiment(file: &str, project: &Project, memory: &Memory) -> Checked {
             users.push(node.name.clone());
         }
     }
-    let stages: Vec<Stage> =
-        graph.ids().filter_map(|id| stage(graph.node(id), memory.speed(project, id))).collect();
+    let stages: Vec<Stage> = graph.ids().filter_map(|id| stage(graph.node(id))).collect();
     let experiment = &project.experiment;
     let cells: usize = experiment.sweeps.values().map(Vec::len).sum();
     let mut text = format!("{file}: correct; {} nodes", graph.len());
@@ -121,7 +118,6 @@ fn experiment(file: &str, project: &Project, memory: &Memory) -> Checked {
             text.push_str(&format!("{line}\n"));
         }
     }
-    let leaks = leaks(project, memory);
     leaks.iter().for_each(|leak| text.push_str(&format!("{}\n", leak.line())));
     let json = json!({ "file": file, "nodes": graph.len(), "leaks": leaks, "ablations": experiment.ablations.len(), "sweep_cells": cells, "models": documents, "stages": stages });
     Checked { text, json }
@@ -137,7 +133,7 @@ struct Stage {
 }
 
 /// The sizes of a node that trains something.
-fn stage(node: &Node<dyn crate::nodes::Node>, speed: Speed) -> Option<Stage> {
+fn stage(node: &Node<dyn crate::nodes::Node>) -> Option<Stage> {
     let (mut trained, mut all) = (0, 0);
     for parameter in node.spec.model()?.parameters() {
         let len = parameter.spec.len() as u64;
@@ -145,7 +141,7 @@ fn stage(node: &Node<dyn crate::nodes::Node>, speed: Speed) -> Option<Stage> {
         trained += if node.spec.trains(&parameter.name)? { len } else { 0 };
     }
     let model = node.spec.model()?;
-    let cut = node.spec.cut(speed).map(|cut| cut::summary(model, &cut));
+    let cut = node.spec.cut().map(|cut| cut::summary(model, &cut));
     Some(Stage { node: node.name.clone(), trained, parameters: all, cut })
 }
 

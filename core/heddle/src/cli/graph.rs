@@ -31,10 +31,7 @@ pub fn run(options: &GraphOptions, common: &Common) -> Result<Exit, Failure> {
         FileKind::Experiment => {
             let project = project::load(&options.file, &options.set)?;
             match &options.cut {
-                Some(node) => {
-                    let memory = plan::Memory::if_it_opens(&options.file, "graph", common);
-                    of_cut(&project, node, &memory, options.format)?
-                }
+                Some(node) => of_cut(&project, node, options.format)?,
                 None if options.plan => {
                     let planned = plan::of_file(&project, &options.file, &options.caches, common)?;
                     draw(&project.graph, options.format, &|id| of_plan(&planned, id))?
@@ -57,17 +54,9 @@ pub fn run(options: &GraphOptions, common: &Common) -> Result<Exit, Failure> {
 }
 
 /// The model graph of a node, painted by what is frozen in it.
-fn of_cut(
-    project: &Project,
-    node: &str,
-    memory: &plan::Memory,
-    format: DrawFormat,
-) -> Result<String, Failure> {
+fn of_cut(project: &Project, node: &str, format: DrawFormat) -> Result<String, Failure> {
     let graph = &project.graph;
-    let cut_of = |id: NodeId| {
-        let node = graph.node(id);
-        Some((node.spec.model()?.clone(), node.spec.cut(memory.speed(project, id))?))
-    };
+    let cut_of = |id: NodeId| Some((graph.node(id).spec.model()?.clone(), graph.node(id).spec.cut()?));
     let found = graph.find(node).and_then(cut_of);
     let Some((model, cut)) = found else {
         let known: Vec<&str> =

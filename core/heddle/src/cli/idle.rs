@@ -17,7 +17,6 @@ use crate::{
     exec::{Events, Library, NodeError, RunContext, Store, inputs_of},
     nodes::{Frozen, Node, Records},
     project::Project,
-    speed::Speed,
 };
 
 /// An experiment whose nodes are looked at.
@@ -47,11 +46,6 @@ pub enum Looked {
     Waits(Vec<String>),
 }
 
-/// How fast the frozen part of a node is on a device, as far as it was measured.
-pub fn speed(store: &Store, compute: Compute, node: &dyn Node) -> Speed {
-    node.need().map(|need| store.speed(&compute.speed_of(need))).unwrap_or_default()
-}
-
 impl Idle<'_> {
     /// Shows the frozen part of the node at a place.
     ///
@@ -63,8 +57,7 @@ impl Idle<'_> {
         see: impl FnOnce(&dyn Frozen) -> Result<(), NodeError> + Send,
     ) -> Result<Looked, Failure> {
         let node = self.project.graph.node(self.id(place));
-        let speed = speed(self.store, self.compute, &*node.spec);
-        if node.spec.cut(speed).is_none_or(|cut| cut.sources.is_empty()) {
+        if node.spec.cut().is_none_or(|cut| cut.sources.is_empty()) {
             return Ok(Looked::NothingKept);
         }
         let waits = self.waits(place);

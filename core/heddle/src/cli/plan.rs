@@ -15,7 +15,7 @@ use super::{
     cells::{self, plan::Plans},
     cut,
     exit::{Exit, Failure},
-    explain, home, idle,
+    explain, home,
     leaks::{Leak, leaks},
     output,
 };
@@ -24,7 +24,6 @@ use crate::{
     exec::{CacheUse, Elsewhere, Library, Store},
     files::Disk,
     project::{self, Project},
-    speed::Speed,
 };
 
 /// A cache that was never made: nothing is known.
@@ -72,27 +71,6 @@ impl Memory {
         }
     }
 
-    /// What this machine's cache of an experiment knows, for who goes on without it: nothing, and a note, if it does not open.
-    pub fn if_it_opens(file: &str, what: &str, common: &Common) -> Self {
-        let home = home::of_experiment(common, file);
-        Self::open(&home, &format!("{what} {file}"), false, &CacheUse::default()).unwrap_or_else(|failure| {
-            output::note(&format!("going on without the cache: {failure}"));
-            Self { store: None, remote: None }
-        })
-    }
-
-    /// The same of everything that an experiment has.
-    ///
-    /// # Errors
-    /// If a file that it reads is not there.
-    pub fn leaks_of(&self, project: &Project) -> Result<Vec<Leak>, Failure> {
-        if self.store.is_none() {
-            return Ok(Vec::new());
-        }
-        let plan = plan::build(&self.facts(project)?, &project.places(&[])?, &BTreeSet::new(), self.known());
-        Ok(self.leaks(project, &plan))
-    }
-
     /// Records that a stage learns from and an evaluation behind it scores, as far as they are in the cache.
     fn leaks(&self, project: &Project, plan: &Plan) -> Vec<Leak> {
         let known = |id: NodeId, port: &str| match &plan.nodes[id.index()].action {
@@ -113,17 +91,24 @@ impl Memory {
         Ok(project.facts(self.store.as_ref(), compute)?)
     }
 
-    /// How fast the frozen part of a node is, as far as it was measured here.
-    pub fn speed(&self, project: &Project, id: NodeId) -> Speed {
-        let compute = device::choose(project.experiment.run.device);
-        let of = |store| idle::speed(store, compute, &*project.graph.node(id).spec);
-        self.store.as_ref().map(of).unwrap_or_default()
-    }
-
     /// The cache, if it was ever made.
     pub fn store(&self) -> Option<&Store> {
         self.store.as_ref()
     }
+}
+
+/// Records that stages of an experiment learn from and evaluations behind them score, as far as this machine's cache has them.
+///
+/// # Errors
+/// If the cache is in use or does not open, or a file that the experiment reads is not there.
+pub fn leaks_of(project: &Project, file: &str, common: &Common) -> Result<Vec<Leak>, Failure> {
+    let home = home::of_experiment(common, file);
+    let memory = Memory::open(&home, &format!("check {file}"), false, &CacheUse::default())?;
+    if memory.store.is_none() {
+        return Ok(Vec::new());
+    }
+    let plan = plan::build(&memory.facts(project)?, &project.places(&[])?, &BTreeSet::new(), memory.known());
+    Ok(memory.leaks(project, &plan))
 }
 
 /// The plan of everything that an experiment has, without waiting for the cache.
@@ -180,7 +165,7 @@ pub fn run(options: &PlanOptions, common: &Common) -> Result<Exit, Failure> {
         }))?;
     } else {
         output::result(&explain::table(&plan));
-        for line in cuts(&project, &plan, &memory) {
+        for line in cuts(&project, &plan) {
             output::result(&line);
         }
         leaks.iter().for_each(|leak| output::result(&leak.line()));
@@ -189,11 +174,11 @@ pub fn run(options: &PlanOptions, common: &Common) -> Result<Exit, Failure> {
 }
 
 /// What is kept of the frozen parts of nodes that run, or why nothing is.
-fn cuts(project: &Project, plan: &Plan, memory: &Memory) -> Vec<String> {
+fn cuts(project: &Project, plan: &Plan) -> Vec<String> {
     let runs = |id: &NodeId| matches!(plan.nodes[id.index()].action, Action::Run { .. });
     let line = |id: NodeId| {
         let node = project.graph.node(id);
-        cut::summary(node.spec.model()?, &node.spec.cut(memory.speed(project, id))?).line(&node.name)
+        cut::summary(node.spec.model()?, &node.spec.cut()?).line(&node.name)
     };
     project.graph.ids().filter(runs).filter_map(line).collect()
 }

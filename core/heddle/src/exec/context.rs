@@ -18,10 +18,7 @@ use indexmap::IndexMap;
 use tokio_util::sync::CancellationToken;
 
 use super::{event::Progress, library::Library, record::RowCount, store::Store};
-use crate::{
-    device::{Compute, DeviceError, Need},
-    speed::Speed,
-};
+use crate::device::{Compute, DeviceError};
 
 /// One input artifact, as an edge brings it.
 #[derive(Clone)]
@@ -166,11 +163,6 @@ impl RunContext<'_> {
     /// All artifacts on a port.
     pub fn all(&self, port: &str) -> &[Artifact] {
         self.inputs.get(port).map_or(&[], Vec::as_slice)
-    }
-
-    /// How fast frozen parts are on this device, as far as it was measured.
-    pub fn speed(&self, need: Need) -> Speed {
-        self.store.speed(&self.compute.speed_of(need))
     }
 
     /// Fails if the run is being stopped.

@@ -12,7 +12,6 @@
 //! | `part` | what a part of a node's work depends on | its result: verdicts of a chunk |
 //! | `row-use` | artifact key | the chunks of frozen rows that the node read: set and digest of keys, 64 bytes each |
 //! | `checkpoint` | artifact key | where a stopped stage goes on, as JSON that names payloads by digest |
-//! | `speed` | device and precision | [`Speed`] of frozen parts as JSON |
 //! | `pin` | run id | [`Pin`] as JSON: what stays in the cache for that run |
 //! | `file-digest` | digest of (path, length, times of modification and change) | digest of the file's content |
 
@@ -33,11 +32,9 @@ use super::{
     scratch::Scratch,
     tier::Tier,
 };
-use crate::speed::Speed;
 
 const PIN: &str = "pin";
 const ROW_USE: &str = "row-use";
-const SPEED: &str = "speed";
 
 /// The cache as runs use it.
 #[derive(Clone)]
@@ -182,32 +179,6 @@ impl Store {
         let has_more = self.below.is_some() || self.tier.is_some();
         let elsewhere = has_more.then(|| Arc::new(Lower(self.clone())) as Arc<dyn RowsElsewhere>);
         RowSet::open_over(&self.cache, elsewhere, set, row_bytes)
-    }
-
-    /// How fast frozen parts are on a device, as far as it was measured.
-    pub fn speed(&self, on: &str) -> Speed {
-        let value = self.value(SPEED, on.as_bytes()).ok().flatten();
-        value.and_then(|value| serde_json::from_slice(&value).ok()).unwrap_or_default()
-    }
-
-    /// Notes what was measured, each half and half with what was known: one busy minute does not change everything.
-    pub fn note_speed(
-        &self,
-        on: &str,
-        macs_per_second: Option<f64>,
-        read_bytes_per_second: Option<f64>,
-    ) -> Result<(), StoreError> {
-        if macs_per_second.is_none() && read_bytes_per_second.is_none() {
-            return Ok(());
-        }
-        let known = self.speed(on);
-        let mixed =
-            |known: f64, measured: Option<f64>| measured.map_or(known, |measured| (known + measured) / 2.0);
-        let speed = Speed {
-            macs_per_second: mixed(known.macs_per_second, macs_per_second),
-            read_bytes_per_second: mixed(known.read_bytes_per_second, read_bytes_per_second),
-        };
-        Ok(self.cache.set_soon(SPEED, &[(on.as_bytes(), &serde_json::to_vec(&speed)?)])?)
     }
 
     /// Does `work` while no other node of this process fills this set of rows: variants side by side need the same ones.

@@ -20,7 +20,10 @@ use heddle_graph::{
 use heddle_tensor::{PerRecord, Resume};
 
 use super::{ModelGraph, node_macs};
-use crate::speed::Speed;
+
+/// Multiply-adds a second, and bytes a second from the cache, that decide what is worth keeping.
+const MACS_PER_SECOND: f64 = 6e10;
+const READ_BYTES_PER_SECOND: f64 = 1e9;
 
 /// What an input of the graph gives for a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,13 +88,7 @@ pub struct Cut {
 
 impl ModelGraph {
     /// Cuts the part of the graph that `wanted` needs.
-    pub fn cut(
-        &self,
-        wanted: &[Source],
-        learns: &dyn Fn(&str) -> bool,
-        feed: &dyn Fn(&str) -> Feed,
-        speed: Speed,
-    ) -> Cut {
+    pub fn cut(&self, wanted: &[Source], learns: &dyn Fn(&str) -> bool, feed: &dyn Fn(&str) -> Feed) -> Cut {
         let ends: Vec<NodeId> = wanted.iter().filter_map(node_of).collect();
         let needed = self.graph.upstream(&ends);
         let mut states = BTreeMap::new();
@@ -101,16 +98,16 @@ impl ModelGraph {
         }
         let mut cut = Cut { states, ..Cut::default() };
         for source in wanted {
-            self.meet(source, speed, &mut cut);
+            self.meet(source, &mut cut);
         }
         for id in self.graph.ids().rev().filter(|id| needed.contains(id)) {
             let begins_inside = match cut.states[&id].clone() {
                 State::Frozen if !cut.cheap.contains(&id) => true,
-                State::FrozenUpTo(port, _) => self.meet(&Source::Node { id, port }, speed, &mut cut),
+                State::FrozenUpTo(port, _) => self.meet(&Source::Node { id, port }, &mut cut),
                 State::Frozen | State::Moving(_) => false,
             };
             for edge in self.graph.node(id).edges.values().flatten().filter(|_| !begins_inside) {
-                self.meet(&edge.from, speed, &mut cut);
+                self.meet(&edge.from, &mut cut);
             }
         }
         cut
@@ -118,7 +115,7 @@ impl ModelGraph {
 
     /// A source that something reads which is computed each time: kept if it is frozen, unless it is cheaper to compute.
     /// Whether it is kept.
-    fn meet(&self, source: &Source, speed: Speed, cut: &mut Cut) -> bool {
+    fn meet(&self, source: &Source, cut: &mut Cut) -> bool {
         let Source::Node { id, .. } = source else { return false };
         let source = self.canonical_source(source);
         if cut.sources.contains(&source) {
@@ -127,7 +124,7 @@ impl ModelGraph {
         if !cut.states.get(id).is_some_and(|state| self.is_frozen(state, &source)) {
             return false;
         }
-        let keeps = self.is_worth_keeping(&source, *id, speed);
+        let keeps = self.is_worth_keeping(&source, *id);
         match keeps {
             true => cut.sources.push(source),
             false => {
@@ -138,7 +135,7 @@ impl ModelGraph {
     }
 
     /// Whether reading a source takes less time than computing it from the graph's inputs.
-    fn is_worth_keeping(&self, source: &Source, id: NodeId, speed: Speed) -> bool {
+    fn is_worth_keeping(&self, source: &Source, id: NodeId) -> bool {
         let Some(bytes) = self.row_bytes(source) else { return false };
         let node = self.graph.node(id);
         match node.keep {
@@ -150,23 +147,8 @@ impl ModelGraph {
             Keep::Auto if self.resume(source).is_some() => return true,
             Keep::Auto => {}
         }
-        self.macs_of(std::slice::from_ref(source)).is_none_or(|macs| speed.reads_faster(bytes, macs))
-    }
-
-    /// Multiply-adds for one record, up to these sources; of a module that is left in its midst, a share by its depth.
-    pub fn macs_of(&self, sources: &[Source]) -> Option<u64> {
-        let ends: Vec<NodeId> = sources.iter().filter_map(node_of).collect();
-        let within = |id: NodeId| {
-            let macs = node_macs(self, id)?;
-            let last = self.modules[&id].resumes().len().checked_sub(1).filter(|last| *last > 0);
-            let places = sources.iter().filter(|source| node_of(source) == Some(id));
-            let deepest = places.map(|source| self.resume_place(source)).max().flatten();
-            Some(match (last, deepest) {
-                (Some(last), Some(place)) => macs * place as u64 / last as u64,
-                _ => macs,
-            })
-        };
-        self.graph.upstream(&ends).into_iter().map(within).sum()
+        let macs: Option<u64> = self.graph.upstream(&[id]).into_iter().map(|id| node_macs(self, id)).sum();
+        macs.is_none_or(|macs| macs as f64 / MACS_PER_SECOND > bytes as f64 / READ_BYTES_PER_SECOND)
     }
 
     /// Bytes that the cache takes for one record's value, if it is a tensor of a known size.

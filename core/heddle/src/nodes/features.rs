@@ -20,7 +20,6 @@ use crate::{
     device::{Need, on_backend},
     exec::{NodeError, Outputs, RunContext, Weight, output},
     model::{Cut, Feed, ModelGraph, Models},
-    speed::Speed,
 };
 
 /// The kind.
@@ -107,10 +106,10 @@ impl Node for Export {
         Some(self.need_of())
     }
 
-    fn cut(&self, _: Speed) -> Option<Cut> {
+    fn cut(&self) -> Option<Cut> {
         let graph = self.graph.as_ref()?;
         let (source, _) = graph.output(&self.output)?;
-        Some(graph.cut(&[source], &|_| false, &|_| Feed::Same, Speed::SLOW))
+        Some(graph.cut(&[source], &|_| false, &|_| Feed::Same))
     }
 
     fn memory_bytes(&self) -> u64 {

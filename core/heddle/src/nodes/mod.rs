@@ -32,7 +32,6 @@ use crate::{
     device::Need,
     exec::{NodeError, Outputs, RunContext, Weight},
     model::{Cut, ModelGraph, Models, Published},
-    speed::Speed,
 };
 
 /// A node of an experiment, ready to run.
@@ -87,8 +86,8 @@ pub trait Node: NodeSpec + Send + Sync {
         None
     }
 
-    /// Where its model graph is cut on a machine of this speed: what of it gives the same for a record every time.
-    fn cut(&self, _speed: Speed) -> Option<Cut> {
+    /// Where its model graph is cut: what of it gives the same for a record every time.
+    fn cut(&self) -> Option<Cut> {
         None
     }
 

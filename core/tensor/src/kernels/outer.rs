@@ -9,16 +9,21 @@
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
+#[cfg(target_arch = "x86_64")]
 use rayon::prelude::*;
 
 use super::matmul::{Matrix, MatrixMut, Write, product};
+#[cfg(target_arch = "x86_64")]
 use super::simd::{Level, level};
 
 /// Rows of the result in one task.
+#[cfg(target_arch = "x86_64")]
 const ROWS_OF_TASK: usize = 24;
 /// Rows of `y` and `x` that are summed on their own: so many of one panel stay in the first-level cache.
+#[cfg(target_arch = "x86_64")]
 const BLOCK: usize = 128;
 /// Columns of the result that a micro-kernel keeps in registers.
+#[cfg(target_arch = "x86_64")]
 const PANEL: usize = 64;
 
 /// `out = y^T x` or `out += y^T x`, on the pool.
@@ -29,17 +34,14 @@ const PANEL: usize = 64;
 /// The bits do not depend on the number of threads.
 pub fn sum(y: &[f32], x: &[f32], out: &mut [f32], [rows, n, k]: [usize; 3], write: Write) {
     assert!(y.len() == rows * n && x.len() == rows * k && out.len() == n * k, "sizes of a sum agree");
-    match level() {
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 if !out.is_empty() && rows > 0 => {
-            let tasks = out.par_chunks_mut(ROWS_OF_TASK * k).enumerate();
-            tasks.for_each(|(task, out)| rows_of_task(y, x, out, task * ROWS_OF_TASK, [rows, n, k], write));
-        }
-        _ => {
-            let (y, x) = (Matrix::new(y, rows, n).t(), Matrix::new(x, rows, k));
-            product(1.0, y, x, MatrixMut::new(out, n, k), write);
-        }
+    #[cfg(target_arch = "x86_64")]
+    if level() == Level::Avx512 && !out.is_empty() && rows > 0 {
+        let tasks = out.par_chunks_mut(ROWS_OF_TASK * k).enumerate();
+        tasks.for_each(|(task, out)| rows_of_task(y, x, out, task * ROWS_OF_TASK, [rows, n, k], write));
+        return;
     }
+    let (y, x) = (Matrix::new(y, rows, n).t(), Matrix::new(x, rows, k));
+    product(1.0, y, x, MatrixMut::new(out, n, k), write);
 }
 
 /// Rows `first..` of the result: as many as `out` has.

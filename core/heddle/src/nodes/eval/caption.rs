@@ -27,7 +27,6 @@ use crate::{
             read_languages, read_tokenizer,
         },
     },
-    speed::Speed,
 };
 
 /// The kind.
@@ -114,8 +113,8 @@ impl Node for Eval {
         Some(&self.captioner)
     }
 
-    fn cut(&self, speed: Speed) -> Option<Cut> {
-        self.captioner.cut(speed)
+    fn cut(&self) -> Option<Cut> {
+        self.captioner.cut()
     }
 
     fn frozen(&self, cx: &RunContext<'_>, see: &mut SeeFrozen<'_>) -> Result<(), NodeError> {

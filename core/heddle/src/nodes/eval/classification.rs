@@ -26,7 +26,6 @@ use crate::{
         precision,
         towers::{Loaded, Seen, check_images, input_of, no_graph, see_frozen, seen_cut},
     },
-    speed::Speed,
 };
 
 /// The kind.
@@ -146,9 +145,9 @@ impl Node for Eval {
         precision::bytes(self.precision) * graph.count_parameters(&nodes)
     }
 
-    fn cut(&self, speed: Speed) -> Option<Cut> {
+    fn cut(&self) -> Option<Cut> {
         let graph = self.graph.as_ref()?;
-        Some(seen_cut(graph, &self.before(graph), speed))
+        Some(seen_cut(graph, &self.before(graph)))
     }
 
     fn frozen(&self, cx: &RunContext<'_>, see: &mut SeeFrozen<'_>) -> Result<(), NodeError> {

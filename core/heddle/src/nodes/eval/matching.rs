@@ -27,7 +27,6 @@ use crate::{
             read_tokenizer, see_frozen, seen_cut, tokens,
         },
     },
-    speed::Speed,
 };
 
 /// The kind.
@@ -135,9 +134,9 @@ impl Node for Eval {
         precision::bytes(self.precision) * graph.count_parameters(&graph.graph().upstream(&nodes))
     }
 
-    fn cut(&self, speed: Speed) -> Option<Cut> {
+    fn cut(&self) -> Option<Cut> {
         let graph = self.graph.as_ref()?;
-        Some(seen_cut(graph, &self.wanted(graph), speed))
+        Some(seen_cut(graph, &self.wanted(graph)))
     }
 
     fn frozen(&self, cx: &RunContext<'_>, see: &mut SeeFrozen<'_>) -> Result<(), NodeError> {

@@ -25,7 +25,6 @@ use crate::{
             model_ports, questions_port, read_captioner,
         },
     },
-    speed::Speed,
 };
 
 /// The kind.
@@ -124,8 +123,8 @@ impl Node for Eval {
         Some(&self.captioner)
     }
 
-    fn cut(&self, speed: Speed) -> Option<Cut> {
-        self.captioner.cut(speed)
+    fn cut(&self) -> Option<Cut> {
+        self.captioner.cut()
     }
 
     fn frozen(&self, cx: &RunContext<'_>, see: &mut SeeFrozen<'_>) -> Result<(), NodeError> {

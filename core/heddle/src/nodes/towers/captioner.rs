@@ -21,7 +21,6 @@ use crate::{
     exec::{Artifact, NodeError, RunContext},
     model::{Cut, ModelGraph, Models, start},
     nodes::{SeeFrozen, precision},
-    speed::Speed,
 };
 
 /// What writes captions, as a node sets it.
@@ -97,8 +96,8 @@ impl Captioner {
     }
 
     /// Where its graph is cut.
-    pub fn cut(&self, speed: Speed) -> Option<Cut> {
-        Some(seen_cut(self.graph.as_ref()?, &self.reads().ok()?, speed))
+    pub fn cut(&self) -> Option<Cut> {
+        Some(seen_cut(self.graph.as_ref()?, &self.reads().ok()?))
     }
 
     /// Shows what it computes once for each record.

@@ -27,22 +27,18 @@ use heddle_graph::{
 use heddle_tensor::{Backend, HostTensor, Parameters, value::ValueKind};
 use rand_chacha::ChaCha8Rng;
 
-use super::{
-    pace::Pace,
-    stored::{self, TooLarge},
-};
+use super::stored::{self, TooLarge};
 use crate::{
     device::Need,
     exec::{NodeError, RunContext},
     model::{Contents, ModelGraph},
 };
 
-/// Rows are written once so many bytes of them wait, or so much time went into them.
+/// Rows are written once so many bytes of them wait.
 const CHUNK_BYTES: usize = 8 << 20;
-const CHUNK_TIME: Duration = Duration::from_secs(20);
 
-/// So much computing may be lost by a crash, and what waits besides.
-const SYNC_EVERY: Duration = Duration::from_secs(10);
+/// So much computing may be lost by a crash: then what waits is written, however little, and made durable.
+const SYNC_EVERY: Duration = Duration::from_secs(20);
 
 /// Raise it when the same picture becomes other numbers.
 const PICTURES: &str = "heddle pictures 1";
@@ -87,7 +83,6 @@ pub fn row_key(image: &[u8; 32], view: u64) -> Digest {
 
 /// Rows of some sources of a model graph.
 pub struct Kept {
-    pace: Pace,
     sources: Vec<KeptSource>,
     /// Keys whose rows are not written yet.
     waiting: Vec<Digest>,
@@ -168,10 +163,9 @@ impl Kept {
             let (source, name, waiting) = (source.clone(), model.source_name(source), Vec::new());
             Ok(KeptSource { source, name, kind, shape, stored, rows, waiting })
         };
-        let opened = sources.iter().map(open).collect::<Result<_, NodeError>>()?;
-        let (now, pace) = (Instant::now(), Pace::new(cx, need, model.macs_of(sources)));
-        let sources = opened;
-        Ok(Self { pace, sources, waiting: Vec::new(), since: now, synced: now })
+        let sources = sources.iter().map(open).collect::<Result<_, NodeError>>()?;
+        let now = Instant::now();
+        Ok(Self { sources, waiting: Vec::new(), since: now, synced: now })
     }
 
     /// Whether all sources have a row of a key, as far as the index says.
@@ -233,13 +227,11 @@ impl Kept {
         }
         self.waiting.extend(keys.iter().flatten());
         let bytes: usize = self.sources.iter().map(|kept| kept.waiting.len()).sum();
-        if bytes >= CHUNK_BYTES || self.since.elapsed() >= CHUNK_TIME {
+        let is_late = self.synced.elapsed() >= SYNC_EVERY;
+        if bytes >= CHUNK_BYTES || is_late {
             self.write()?;
-            if self.synced.elapsed() >= SYNC_EVERY {
-                self.sync()?;
-            }
         }
-        Ok(())
+        if is_late { self.sync() } else { Ok(()) }
     }
 
     /// Writes what waits; all is durable when it returns.
@@ -253,13 +245,13 @@ impl Kept {
 
     fn sync(&mut self) -> Result<(), NodeError> {
         self.synced = Instant::now();
-        self.sources.iter().try_for_each(|kept| Ok(kept.rows.sync()?))
+        // All lie in one cache.
+        self.sources.first().map_or(Ok(()), |kept| Ok(kept.rows.sync()?))
     }
 
     fn write(&mut self) -> Result<(), NodeError> {
         let keys = mem::take(&mut self.waiting);
         let bytes: usize = self.sources.iter().map(|kept| kept.waiting.len()).sum();
-        self.pace.computed(keys.len(), self.since.elapsed());
         // Sources are computed together; each has its share by bytes.
         let a_byte = self.since.elapsed().as_secs_f64() / bytes.max(1) as f64;
         for kept in &mut self.sources {
@@ -276,7 +268,6 @@ impl Kept {
     /// If a row is not there: it was checked before, so the cache was damaged meanwhile.
     pub fn batch(&self, keys: &[Option<Digest>]) -> Result<Vec<KeptValue>, NodeError> {
         let lost = || NodeError::Other("a kept row was damaged while it was in use; run again".to_owned());
-        let begun = Instant::now();
         let of = |kept: &KeptSource| {
             let mut data: Vec<f32> = Vec::with_capacity(kept.len() * keys.len());
             for key in keys {
@@ -291,10 +282,7 @@ impl Kept {
             let shape = [&[keys.len()], &*kept.shape].concat();
             Ok(KeptValue { source: kept.source.clone(), kind: kept.kind, values: HostTensor { shape, data } })
         };
-        let values: Vec<KeptValue> = self.sources.iter().map(of).collect::<Result<_, NodeError>>()?;
-        let bytes: usize = self.sources.iter().map(|kept| kept.len() * kept.stored.bytes()).sum();
-        self.pace.read(bytes * keys.iter().flatten().count(), begun.elapsed());
-        Ok(values)
+        self.sources.iter().map(of).collect()
     }
 
     /// Which sources, by their places, have a row of a key that is not what was computed: `values` of a batch, in which the record has

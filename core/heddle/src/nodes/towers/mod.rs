@@ -6,7 +6,6 @@ mod dialogues;
 mod frozen;
 mod kept;
 mod loaded;
-mod pace;
 mod rows;
 mod seen;
 mod stored;

@@ -15,17 +15,16 @@ use crate::{
     exec::{NodeError, RunContext},
     model::{Cut, Feed, ModelGraph},
     nodes::data::Records,
-    speed::Speed,
 };
 
 /// Where an evaluation's graph is cut: nothing learns, pictures are the same every time, texts differ.
-pub fn seen_cut(model: &ModelGraph, wanted: &[Source], speed: Speed) -> Cut {
+pub fn seen_cut(model: &ModelGraph, wanted: &[Source]) -> Cut {
     let inputs = &model.graph().inputs;
     let feed = |name: &str| match inputs.get(name).map(|input| input.ty.class) {
         Some(Class::Image) => Feed::Same,
         _ => Feed::Varies("differs from question to question"),
     };
-    model.cut(wanted, &|_| false, &feed, speed)
+    model.cut(wanted, &|_| false, &feed)
 }
 
 /// Pictures of records, or what the cache has of them.
@@ -155,7 +154,7 @@ fn with_part<B: Backend, T>(
     take: impl FnOnce(FrozenPart<'_, B>) -> Result<T, NodeError>,
 ) -> Result<Option<T>, NodeError> {
     let model = &loaded.model;
-    let sources = seen_cut(model, wanted, cx.speed(need)).sources;
+    let sources = seen_cut(model, wanted).sources;
     if sources.is_empty() {
         return Ok(None);
     }

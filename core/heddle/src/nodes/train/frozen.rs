@@ -15,11 +15,10 @@ use crate::{
         data::Records,
         towers::{FrozenPart, Kept, Look, Looks},
     },
-    speed::Speed,
 };
 
 /// Where a stage's graph is cut.
-pub fn cut(model: &ModelGraph, settings: &Settings, speed: Speed) -> Cut {
+pub fn cut(model: &ModelGraph, settings: &Settings) -> Cut {
     let wanted: Vec<Source> =
         settings.losses.keys().filter_map(|name| model.output(name).map(|(source, _)| source)).collect();
     let inputs = &model.graph().inputs;
@@ -28,7 +27,7 @@ pub fn cut(model: &ModelGraph, settings: &Settings, speed: Speed) -> Cut {
         Some(Class::Image) => Feed::Varies("is augmented without end: `views` would bound it"),
         _ => Feed::Varies("is drawn for each step"),
     };
-    model.cut(&wanted, &|parameter| settings.train.matches(parameter), &feed, speed)
+    model.cut(&wanted, &|parameter| settings.train.matches(parameter), &feed)
 }
 
 /// Opens what the cache has of the frozen part; none if nothing is worth keeping.
@@ -38,7 +37,7 @@ pub fn open<B: Backend>(
     settings: &Settings,
     parameters: &Parameters<B>,
 ) -> Result<Option<Kept>, NodeError> {
-    let cut = cut(model, settings, cx.speed(settings.need()));
+    let cut = cut(model, settings);
     if cut.sources.is_empty() {
         return Ok(None);
     }

@@ -26,7 +26,6 @@ use crate::{
         Node, SeeFrozen,
         towers::{check_dialogues, check_images, check_vocabulary, no_graph, questions_port},
     },
-    speed::Speed,
 };
 use patterns::Patterns;
 use settings::Settings;
@@ -256,8 +255,8 @@ impl Node for Stage {
         parameters.iter().map(|parameter| bytes(&parameter.name) * parameter.spec.len() as u64).sum()
     }
 
-    fn cut(&self, speed: Speed) -> Option<Cut> {
-        self.graph.as_ref().map(|graph| frozen::cut(graph, &self.settings, speed))
+    fn cut(&self) -> Option<Cut> {
+        self.graph.as_ref().map(|graph| frozen::cut(graph, &self.settings))
     }
 
     fn trains(&self, parameter: &str) -> Option<bool> {
