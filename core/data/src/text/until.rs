@@ -48,9 +48,11 @@ impl<'t> Until<'t> {
     }
 }
 
-/// Where the first stop string is.
+/// Where the first stop string begins: the one that is complete first, however the text is cut into tokens.
 fn stop(text: &str, stops: &[String]) -> Option<usize> {
-    stops.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| text.find(stop)).min()
+    let stops = stops.iter().filter(|stop| !stop.is_empty());
+    let found = stops.filter_map(|stop| text.find(stop).map(|start| (start + stop.len(), start)));
+    found.min().map(|(_, start)| start)
 }
 
 /// How much of a text is in no stop string, whatever follows.
@@ -92,6 +94,13 @@ mod tests {
         assert_eq!(self::told(&tokenizer, "a cat", &[String::new()]).0.concat(), " a cat");
     }
 
+    /// Of stop strings in one another, the one that is complete first counts.
+    #[test]
+    fn the_stop_string_that_is_complete_first_ends_the_text() {
+        let (tokenizer, stops) = (tokenizer(), ["b猫a".to_owned(), "猫".to_owned()]);
+        assert_eq!(told(&tokenizer, "b猫a", &stops).0.concat(), " b");
+    }
+
     proptest! {
         #[test]
         fn what_is_told_is_the_text_before_the_first_stop(
@@ -100,7 +109,12 @@ mod tests {
         ) {
             let tokenizer = tokenizer();
             let whole = tokenizer.decode(&tokenizer.ids(&text).unwrap()).unwrap();
-            let end = stops.iter().filter_map(|stop| whole.find(stop)).min();
+            let ends = |end: &usize| stops.iter().any(|stop| whole[..*end].ends_with(stop));
+            let complete = whole.char_indices().map(|(at, one)| at + one.len_utf8()).find(ends);
+            let end = complete.map(|end| {
+                let lengths = stops.iter().filter(|stop| whole[..end].ends_with(*stop)).map(String::len);
+                end - lengths.max().unwrap()
+            });
             let (told, ended) = told(&tokenizer, &text, &stops);
             prop_assert_eq!(told.concat(), &whole[..end.unwrap_or(whole.len())]);
             prop_assert_eq!(ended, end.is_some());
