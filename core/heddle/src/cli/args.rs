@@ -420,7 +420,7 @@ pub struct CaptionOptions {
 /// `heddle chat`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: heddle chat experiments/three-stages.toml --image scene.png --prompt \"Is there a cat?\"\n\n\
+    after_help = "Example: heddle chat experiments/three-stages.toml --node answers --image scene.png --prompt \"Is there a cat?\"\n\n\
     Without `--prompt` questions are read line by line. The model and how it answers are those of an `eval.questions` node \
     of the experiment; its weights come from the cache, so run the experiment first."
 )]
