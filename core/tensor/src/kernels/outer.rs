@@ -16,9 +16,12 @@ use super::matmul::{Matrix, MatrixMut, Write, product};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Level, level};
 
-/// Rows of the result in one task.
+/// The most rows of the result in one task: every task reads all of `x`.
 #[cfg(target_arch = "x86_64")]
-const ROWS_OF_TASK: usize = 24;
+const MOST_ROWS: usize = 24;
+/// Rows of the result that a micro-kernel keeps in registers.
+#[cfg(target_arch = "x86_64")]
+const TILE: usize = 6;
 /// Rows of `y` and `x` that are summed on their own: so many of one panel stay in the first-level cache.
 #[cfg(target_arch = "x86_64")]
 const BLOCK: usize = 128;
@@ -31,13 +34,15 @@ const PANEL: usize = 64;
 /// # Shapes
 /// - `y: [R, N]`, `x: [R, K]`, `out: [N, K]`
 ///
-/// The bits do not depend on the number of threads.
+/// The bits do not depend on the number of threads: each element has one order of addition, whichever task it is in.
 pub fn sum(y: &[f32], x: &[f32], out: &mut [f32], [rows, n, k]: [usize; 3], write: Write) {
     assert!(y.len() == rows * n && x.len() == rows * k && out.len() == n * k, "sizes of a sum agree");
     #[cfg(target_arch = "x86_64")]
     if level() == Level::Avx512 && !out.is_empty() && rows > 0 {
-        let tasks = out.par_chunks_mut(ROWS_OF_TASK * k).enumerate();
-        tasks.for_each(|(task, out)| rows_of_task(y, x, out, task * ROWS_OF_TASK, [rows, n, k], write));
+        // Two tasks a thread, where there are so many rows.
+        let height = n.div_ceil(2 * rayon::current_num_threads()).next_multiple_of(TILE).min(MOST_ROWS);
+        let tasks = out.par_chunks_mut(height * k).enumerate();
+        tasks.for_each(|(task, out)| rows_of_task(y, x, out, task * height, [rows, n, k], write));
         return;
     }
     let (y, x) = (Matrix::new(y, rows, n).t(), Matrix::new(x, rows, k));

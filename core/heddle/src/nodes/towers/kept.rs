@@ -227,11 +227,10 @@ impl Kept {
         }
         self.waiting.extend(keys.iter().flatten());
         let bytes: usize = self.sources.iter().map(|kept| kept.waiting.len()).sum();
-        let is_late = self.synced.elapsed() >= SYNC_EVERY;
-        if bytes >= CHUNK_BYTES || is_late {
-            self.write()?;
+        if self.synced.elapsed() >= SYNC_EVERY {
+            return self.flush();
         }
-        if is_late { self.sync() } else { Ok(()) }
+        if bytes >= CHUNK_BYTES { self.write() } else { Ok(()) }
     }
 
     /// Writes what waits; all is durable when it returns.
@@ -240,10 +239,6 @@ impl Kept {
     /// If the cache does not write.
     pub fn flush(&mut self) -> Result<(), NodeError> {
         self.write()?;
-        self.sync()
-    }
-
-    fn sync(&mut self) -> Result<(), NodeError> {
         self.synced = Instant::now();
         // All lie in one cache.
         self.sources.first().map_or(Ok(()), |kept| Ok(kept.rows.sync()?))
