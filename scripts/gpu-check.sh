@@ -5,7 +5,8 @@
 #
 # 1. every operation, module, loss and optimiser step against the CPU, in f32, tf32, bf16 and f16
 # 2. the quickstart's smoke run on the GPU
-# 3. InternViT-6B forward at 224 pixels, random weights, bf16, f16 and tf32, batch 1, 32 and 128, and the same in PyTorch
+# 3. a few steps of every stage of three-stages.toml, then captions and answers, on the GPU
+# 4. InternViT-6B forward at 224 pixels, random weights, bf16, f16 and tf32, batch 1, 32 and 128, and the same in PyTorch
 #    (bf16, SDPA) where PyTorch is installed
 #
 # The driver's libcuda has to be there; libnvrtc, libcublas and libcublasLt of the CUDA version that build-cuda.sh was
@@ -38,6 +39,12 @@ step 'quickstart, smoke setting, on the GPU'
 home=$(mktemp -d)
 timeout 90 "$built/heddle" run experiments/quickstart.toml --home "$home" -S params.steps=30 -S run.device=cuda:0 \
     --quiet || status=1
+
+step 'three stages, a few steps of each, on the GPU'
+few=
+for stage in words stage1 stage2 talk align stage3; do few="$few -S nodes.$stage.steps=20"; done
+# shellcheck disable=SC2086 # one word each
+timeout 120 "$built/heddle" run experiments/three-stages.toml --home "$home" $few -S run.device=cuda:0 --quiet || status=1
 rm -rf "$home"
 
 step 'InternViT-6B, 224 pixels, random weights'

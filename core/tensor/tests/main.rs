@@ -10,6 +10,8 @@ mod frozen;
 mod gradients;
 /// Is LoRA nothing when new, learnt rightly, and the same when merged?
 mod lora;
+/// Are rows that nobody reads left out without a trace?
+mod padding;
 /// Do parameters start, load and save as they should?
 mod parameters;
 /// Do modules give what the official code gives?

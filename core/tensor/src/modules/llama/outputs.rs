@@ -4,7 +4,7 @@ use dfdx::prelude::HasShape;
 
 use super::{
     decoder::{Decoder, last_rows},
-    stack::States,
+    stack::{Layout, States},
 };
 use crate::{
     backend::Backend,
@@ -21,6 +21,39 @@ pub struct TextOutputs<'a> {
     pub decoder: &'a Decoder,
     /// Width of `text_projection`, if there is one.
     pub projection: Option<usize>,
+}
+
+/// Which rows of [`States`] are read by the outputs that are wanted, here and by those who take the queries; none for all,
+/// padding with them.
+pub(super) fn rows_read<B: Backend>(
+    cx: &Forward<'_, B>,
+    layout: &Layout,
+    tokens: Option<&Tokens>,
+) -> Option<Vec<u32>> {
+    let whole = |port: &str| port == "hidden" || port == "logits" || port.starts_with("states.");
+    if cx.wanted().any(whole) {
+        return None;
+    }
+    let mut rows = if cx.wants("queries") { layout.places_of_queries() } else { Vec::new() };
+    if let Some(tokens) = tokens {
+        let places = layout.places_of_text();
+        if ["next", "last", "eos"].into_iter().any(|port| cx.wants(port)) {
+            rows.extend(last_rows(tokens).into_iter().map(|row| places[row as usize]));
+        }
+        if cx.wants("predictions") {
+            rows.extend(predicting(tokens, &places).0);
+        }
+    }
+    rows.sort_unstable();
+    rows.dedup();
+    (!rows.is_empty()).then_some(rows)
+}
+
+/// The rows that predict a token which counts, and these tokens; one row without a target if there is none.
+fn predicting(tokens: &Tokens, places: &[u32]) -> (Vec<u32>, Vec<Option<u32>>) {
+    let known = tokens.predictions().map(|(row, target)| (places[row], Some(target)));
+    let (rows, targets): (Vec<_>, Vec<_>) = known.unzip();
+    if rows.is_empty() { (vec![places[0]], vec![None]) } else { (rows, targets) }
 }
 
 /// Writes the outputs that are wanted, as [`Llama`](super::Llama) lists them.
@@ -82,14 +115,7 @@ fn put_predictions<B: Backend>(
     tokens: &Tokens,
     places: &[u32],
 ) -> Result<(), TensorError> {
-    let (mut rows, mut targets) = (Vec::new(), Vec::new());
-    for (row, target) in tokens.predictions() {
-        rows.push(places[row]);
-        targets.push(Some(target));
-    }
-    if rows.is_empty() {
-        (rows, targets) = (vec![places[0]], vec![None]);
-    }
+    let (rows, targets) = predicting(tokens, places);
     if cx.wants("predictions") {
         let rows = gather_rows(cx.backend(), states.rows.clone(), &rows)?;
         let logits = decoder.logits(cx, rows)?;

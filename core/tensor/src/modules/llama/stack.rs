@@ -8,6 +8,7 @@ use super::{
     cache::{KvCache, attend},
     decoder::Decoder,
     lora::Pairs,
+    outputs::rows_read,
 };
 use crate::{
     backend::{Backend, CrossAttention, LlamaAttention, LlamaMlp, Weights},
@@ -78,6 +79,13 @@ impl Layout {
     fn places(&self, first: usize, count: usize) -> Vec<u32> {
         let of = |record: usize| (first..first + count).map(move |row| (record * self.len() + row) as u32);
         (0..self.batch).flat_map(of).collect()
+    }
+
+    /// The rows of `[B N, C]` that are real, and `read` of the others.
+    fn real_and(&self, read: &[u32]) -> Vec<u32> {
+        let mut wanted = self.seen();
+        read.iter().for_each(|&row| wanted[row as usize] = true);
+        (0..).zip(wanted).filter_map(|(row, wanted)| wanted.then_some(row)).collect()
     }
 
     /// Which rows are real, `[B, N]`.
@@ -168,8 +176,27 @@ impl Shape {
             Some((cross, vision)) => look(backend, x, vision, cross, &self.queries)?,
             None => x,
         };
-        layer.pairs.mlp(backend, x, layer.mlp)
+        perceptron(backend, x, (layer.mlp, &layer.pairs), &layer.rows)
     }
+}
+
+/// The perceptron branch of a layer, `[B, N, C]`, of some of the rows; the others become zero.
+fn perceptron<B: Backend>(
+    backend: &B,
+    x: Seq<B>,
+    (w, pairs): (LlamaMlp<B>, &Pairs<B>),
+    rows: &[u32],
+) -> Result<Seq<B>, TensorError> {
+    let shape @ (batch, len, width) = *x.shape();
+    if rows.len() == batch * len {
+        return pairs.mlp(backend, x, w);
+    }
+    let some = gather_rows(backend, reshape::<_, _, B>(x, (batch * len, width))?, rows)?;
+    let some = pairs.mlp(backend, reshape::<_, _, B>(some, (1, rows.len(), width))?, w)?;
+    let some = reshape::<_, _, B>(some, (rows.len(), width))?;
+    let others: Matrix<B> =
+        constant(backend, vec![B::Elem::of(0.0); batch * len * width], (batch * len, width))?;
+    reshape::<_, _, B>(scatter_rows(backend, others, some, rows)?, shape)
 }
 
 /// The weights of one layer, and the visual features that its queries look at.
@@ -178,13 +205,15 @@ struct Layer<B: Backend> {
     cross: Option<(CrossAttention<B>, Seq<B>)>,
     mlp: LlamaMlp<B>,
     pairs: Pairs<B>,
+    /// Rows of `[B N, C]` that the perceptron is for, in order.
+    rows: Arc<[u32]>,
 }
 
 impl<B: Backend> Weights<B> for Layer<B> {
     fn with_tape(&self, tape: &Tape<B>) -> Self {
         let cross = self.cross.as_ref().map(|(cross, seen)| (cross.with_tape(tape), seen.with_tape(tape)));
         let (attention, mlp) = (self.attention.with_tape(tape), self.mlp.with_tape(tape));
-        Self { attention, cross, mlp, pairs: self.pairs.with_tape(tape) }
+        Self { attention, cross, mlp, pairs: self.pairs.with_tape(tape), rows: self.rows.clone() }
     }
 
     fn tape(&self) -> Tape<B> {
@@ -223,6 +252,14 @@ impl<'a, B: Backend> Stack<'a, B> {
             mask: self.layout.mask(),
             queries: self.layout.places_of_queries().into(),
         };
+        // Others attend to every real row; behind the last layer only those rows count that outputs read.
+        let (real, last): (Arc<[u32]>, Arc<[u32]>) = match rows_read(cx, &self.layout, tokens) {
+            Some(read) => (self.layout.real_and(&read).into(), read.into()),
+            None => {
+                let all: Arc<[u32]> = (0..(batch * len) as u32).collect();
+                (all.clone(), all)
+            }
+        };
         let mut cache = cx.wants("cache").then(|| KvCache::begin(batch, self.layout.seen()));
         for index in 0..self.decoder.depth {
             self.put_states(cx, index, &rows)?;
@@ -237,6 +274,7 @@ impl<'a, B: Backend> Stack<'a, B> {
                 cross,
                 mlp: self.decoder.mlp(cx, index)?,
                 pairs,
+                rows: if index + 1 < self.decoder.depth { real.clone() } else { last.clone() },
             };
             let x = reshape::<_, _, B>(rows, (batch, len, self.decoder.width))?;
             let x = match &mut cache {
