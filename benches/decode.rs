@@ -150,7 +150,7 @@ fn work(weights: &Path, batch: usize, threads: usize) -> Measured {
         head: true,
         ..Llama::default()
     };
-    let backend = Cpu::default();
+    let backend = Cpu::inference();
     let specs = module.parameters().into_iter().map(|spec| (spec.name.clone(), spec));
     let mut parameters = Parameters::init(specs, 0, &backend).expect("the model fits memory");
     let file = WeightsFile::open(weights).expect("weights");

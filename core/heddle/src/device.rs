@@ -120,7 +120,8 @@ impl Compute {
 fn cpu(need: Need) -> Result<Cpu, DeviceError> {
     let lacks = |needs| Err(DeviceError::Precision { precision: need.precision, needs });
     match need.precision {
-        Precision::F32 => Ok(Cpu::default()),
+        Precision::F32 if need.learns => Ok(Cpu::default()),
+        Precision::F32 => Ok(Cpu::inference()),
         Precision::Bf16 if need.learns => {
             lacks("a GPU for training; on the processor it is for frozen towers")
         }

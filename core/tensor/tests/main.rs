@@ -8,6 +8,8 @@ mod determinism;
 mod frozen;
 /// Are gradients right, and fused operations the same as composed ones?
 mod gradients;
+/// Does a processor that keeps weights compute the same?
+mod inference;
 /// Is LoRA nothing when new, learnt rightly, and the same when merged?
 mod lora;
 /// Are rows that nobody reads left out without a trace?

@@ -31,6 +31,7 @@
 //! adamw         step
 //! bf16          forwards of whole frozen sub-layers
 //! vector        sum_of_squares, axpy, scale
+//! compact       weights of a decoder, for its steps
 //!   on:  memory (leases)  packed (rows times weights)  outer (their gradients)  matmul (gemm)  softmax  math (exp, normal, sums)  split (tasks)  simd (instruction sets)
 //! ```
 
@@ -38,6 +39,7 @@ pub mod activation;
 pub mod adamw;
 pub mod attention;
 pub mod bf16;
+pub mod compact;
 pub mod contrastive;
 pub mod cross_entropy;
 pub mod embedding;

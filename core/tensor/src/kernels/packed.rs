@@ -15,6 +15,8 @@ mod portable;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::math::fma;
@@ -42,7 +44,7 @@ pub struct Packed {
 pub use super::matmul::Write;
 
 /// Columns of a panel.
-fn width(level: Level) -> usize {
+pub fn width(level: Level) -> usize {
     match level {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => 64,
@@ -122,21 +124,36 @@ impl Packed {
                     columns: width.min(self.columns - first),
                     start,
                 };
-                self.panel_rows(&block, rows, &mut out[first..], self.columns);
+                rows_of_panel(self.level, &block, rows, &mut out[first..], self.columns);
             }
         }
     }
 
-    fn panel_rows(&self, block: &Block<'_>, rows: usize, out: &mut [f32], out_stride: usize) {
-        match self.level {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: `level` found the features; `product` checked the sizes that `Block` documents.
-            Level::Avx512 => unsafe { avx512::rows(block, rows, out, out_stride) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Level::Avx2 => unsafe { avx2::rows(block, rows, out, out_stride) },
-            Level::Baseline => portable::rows(block, rows, out, out_stride),
-        }
+    /// Elements of the panels, as [`Packed`] lays them out.
+    pub fn terms(&self, at: Range<usize>) -> &[f32] {
+        &self.data[at]
+    }
+}
+
+/// `out[i, ..columns] = start + x[i, ..depth] panel` for `rows` rows, `out_stride` elements apart.
+pub fn rows_of_panel(level: Level, block: &Block<'_>, rows: usize, out: &mut [f32], out_stride: usize) {
+    let Block { x, x_stride, panel, depth, columns, .. } = *block;
+    assert!(
+        rows > 0
+            && x.len() >= (rows - 1) * x_stride + depth
+            && panel.len() == depth * width(level)
+            && out.len() >= (rows - 1) * out_stride + columns
+            && (1..=width(level)).contains(&columns),
+        "a block has the sizes that it says"
+    );
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: whoever has this level has asked the processor for it (`level`); the sizes were checked.
+        Level::Avx512 => unsafe { avx512::rows(block, rows, out, out_stride) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::Avx2 => unsafe { avx2::rows(block, rows, out, out_stride) },
+        Level::Baseline => portable::rows(block, rows, out, out_stride),
     }
 }
 
@@ -170,20 +187,20 @@ multiversion! {
 
 /// Where a chain of additions starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Start {
+pub enum Start {
     Zero,
     Out,
 }
 
 /// Some terms of one panel: `out[i, ..columns] = start + x[i, ..depth] panel`.
-struct Block<'a> {
+pub struct Block<'a> {
     /// `[R, K]` from the first term on: row `i` starts at `i * x_stride` and has at least `depth` elements.
-    x: &'a [f32],
-    x_stride: usize,
+    pub x: &'a [f32],
+    pub x_stride: usize,
     /// `[depth, width]`
-    panel: &'a [f32],
-    depth: usize,
+    pub panel: &'a [f32],
+    pub depth: usize,
     /// At most the panel's width; an output row has so many elements from its start on.
-    columns: usize,
-    start: Start,
+    pub columns: usize,
+    pub start: Start,
 }

@@ -14,6 +14,7 @@ use crate::{
         activation,
         bf16::{self, PackedWeights},
         linear::{self, Dims},
+        matmul::Write,
     },
     tensor::{Matrix, Row, constant},
 };
@@ -25,49 +26,63 @@ pub(super) fn linear(
     w: Matrix<Cpu>,
     bias: Option<Row<Cpu>>,
 ) -> Result<Matrix<Cpu>, TensorError> {
-    let (&(rows, inputs), &(outputs, _)) = (x.shape(), w.shape());
-    let Some(frozen) = backend.frozen.as_ref().filter(|_| inputs > 0) else {
-        return product(backend, x, w, bias);
-    };
-    let (x, w, bias) = (read(x)?, read(w)?, bias.map(read).transpose()?);
-    let tape = merged([Some(&x), Some(&w), bias.as_ref()].into_iter().flatten());
-    let pack = || Layer::Linear(PackedWeights::pack(w.data(), outputs, inputs));
-    let layer = frozen.layer([&w], &tape, pack)?;
-    let Layer::Linear(packed) = &*layer else { unreachable!("the weights are a linear layer's") };
-    let mut out = vec![0.0; rows * outputs];
-    bf16::linear(frozen.engine, x.data(), packed, bias.as_ref().map(Input::data), &mut out);
-    constant(backend, out, (rows, outputs))
+    let dims = Dims { rows: x.shape().0, inputs: x.shape().1, outputs: w.shape().0 };
+    let inputs = [Some(read(x)?), Some(read(w)?), bias.map(read).transpose()?];
+    let [Some(x), Some(w), bias] = &inputs else { unreachable!("both factors were read") };
+    let tape = merged(inputs.iter().flatten());
+    let shape = (dims.rows, dims.outputs);
+    if let Some(frozen) = backend.frozen.as_ref().filter(|_| dims.inputs > 0) {
+        let pack = || Layer::Linear(PackedWeights::pack(w.data(), dims.outputs, dims.inputs));
+        let layer = frozen.layer([w], &tape, pack)?;
+        let Layer::Linear(packed) = &*layer else { unreachable!("the weights are a linear layer's") };
+        let mut out = vec![0.0; dims.rows * dims.outputs];
+        bf16::linear(frozen.engine, x.data(), packed, bias.as_ref().map(Input::data), &mut out);
+        return constant(backend, out, shape);
+    }
+    if let Some(kept) = backend.kept_matrix(w, dims, &tape) {
+        let mut out = vec![0.0; dims.rows * dims.outputs];
+        let write = match bias {
+            None => Write::Overwrite,
+            Some(bias) => {
+                let rows = out.chunks_exact_mut(dims.outputs.max(1));
+                rows.for_each(|row| row.copy_from_slice(bias.data()));
+                Write::Add
+            }
+        };
+        kept.product(x.data(), &mut out, write);
+        return constant(backend, out, shape);
+    }
+    let [Some(x), Some(w), bias] = inputs else { unreachable!("both factors were read") };
+    product_of(backend, x, w, bias, dims)
 }
 
-/// As [`linear`], in single precision whatever the backend's; `w` need not be a parameter.
-pub(super) fn product(
+/// `x w^T` in single precision whatever the backend's; `w` need not be a parameter.
+pub(super) fn product(backend: &Cpu, x: Matrix<Cpu>, w: Matrix<Cpu>) -> Result<Matrix<Cpu>, TensorError> {
+    let dims = Dims { rows: x.shape().0, inputs: x.shape().1, outputs: w.shape().0 };
+    product_of(backend, read(x)?, read(w)?, None, dims)
+}
+
+fn product_of(
     backend: &Cpu,
-    x: Matrix<Cpu>,
-    w: Matrix<Cpu>,
-    bias: Option<Row<Cpu>>,
+    x: Input,
+    w: Input,
+    bias: Option<Input>,
+    dims: Dims,
 ) -> Result<Matrix<Cpu>, TensorError> {
-    let (&(rows, inputs), &(outputs, _)) = (x.shape(), w.shape());
-    let dims = Dims { rows, inputs, outputs };
-    let mut out = vec![0.0; rows * outputs];
-    let (x, w) = (read(x)?, read(w)?);
+    let shape = (dims.rows, dims.outputs);
+    let mut out = vec![0.0; dims.rows * dims.outputs];
+    linear::forward(x.data(), w.data(), bias.as_ref().map(Input::data), &mut out, dims);
     match bias {
-        None => {
-            linear::forward(x.data(), w.data(), None, &mut out, dims);
-            finish(backend, out, (rows, outputs), [x, w], move |grads, dy, [x, w]| {
-                with_gradients(grads, [x, w], |[dx, dw]| {
-                    linear::backward(x.data(), w.data(), dy, dx, dw, None, dims);
-                })
+        None => finish(backend, out, shape, [x, w], move |grads, dy, [x, w]| {
+            with_gradients(grads, [x, w], |[dx, dw]| {
+                linear::backward(x.data(), w.data(), dy, dx, dw, None, dims);
             })
-        }
-        Some(bias) => {
-            let bias = read(bias)?;
-            linear::forward(x.data(), w.data(), Some(bias.data()), &mut out, dims);
-            finish(backend, out, (rows, outputs), [x, w, bias], move |grads, dy, [x, w, bias]| {
-                with_gradients(grads, [x, w, bias], |[dx, dw, db]| {
-                    linear::backward(x.data(), w.data(), dy, dx, dw, db, dims);
-                })
+        }),
+        Some(bias) => finish(backend, out, shape, [x, w, bias], move |grads, dy, [x, w, bias]| {
+            with_gradients(grads, [x, w, bias], |[dx, dw, db]| {
+                linear::backward(x.data(), w.data(), dy, dx, dw, db, dims);
             })
-        }
+        }),
     }
 }
 
@@ -85,6 +100,10 @@ pub(super) fn onto(
     let dims = Dims { rows, inputs, outputs };
     let (onto, x, w) = (read(onto)?, read(x)?, read(w)?);
     let mut out = onto.data().to_vec();
+    if let Some(kept) = backend.kept_matrix(&w, dims, &merged([&onto, &x, &w])) {
+        kept.product(x.data(), &mut out, Write::Add);
+        return constant(backend, out, (rows, outputs));
+    }
     linear::add(x.data(), w.data(), &mut out, dims);
     finish(backend, out, (rows, outputs), [onto, x, w], move |grads, dy, [onto, x, w]| {
         with_gradients(grads, [onto, x, w], |[donto, dx, dw]| {

@@ -1,22 +1,12 @@
 //! Frozen weights in bf16: packed when a sub-layer is first run, kept for the next batch.
-//!
-//! A parameter that changes is another tensor. So packed weights are found by the addresses of all tensors that they
-//! came from, and hold on to these tensors, which keeps the addresses from being used again.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
-use super::{
-    Cpu,
-    own_op::{Input, elements},
-};
+use super::{Cpu, by_weights::ByWeights, own_op::Input};
 use crate::{
     error::TensorError,
     kernels::bf16::{Engine, LlamaAttention, LlamaMlp, PackedWeights, VitAttention, VitMlp},
     tape::Tape,
-    tensor::Flat,
 };
 
 /// The packed weights of one sub-layer or linear layer.
@@ -28,21 +18,15 @@ pub(super) enum Layer {
     Linear(PackedWeights),
 }
 
-/// A sub-layer's weights before and after packing.
-struct Kept {
-    _tensors: Vec<Flat<Cpu>>,
-    layer: Arc<Layer>,
-}
-
 /// The packed weights of a processor in bf16.
 pub(super) struct Frozen {
     pub(super) engine: Engine,
-    layers: Mutex<HashMap<Vec<usize>, Kept>>,
+    layers: ByWeights<Arc<Layer>>,
 }
 
 impl Frozen {
     pub(super) fn new(engine: Engine) -> Self {
-        Self { engine, layers: Mutex::default() }
+        Self { engine, layers: ByWeights::default() }
     }
 
     /// The packed form of `weights`, made by `pack` the first time.
@@ -59,12 +43,7 @@ impl Frozen {
             let reason = "on the processor, bf16 is for frozen towers: it has no gradients";
             return Err(TensorError::Config(reason.to_owned()));
         }
-        let tensors: Vec<Flat<Cpu>> = weights.into_iter().map(|input| input.tensor().clone()).collect();
-        let address = tensors.iter().map(|tensor| elements(tensor).as_ptr().addr()).collect();
-        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept =
-            layers.entry(address).or_insert_with(|| Kept { _tensors: tensors, layer: Arc::new(pack()) });
-        Ok(kept.layer.clone())
+        Ok(self.layers.get(weights, || Arc::new(pack())))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The branches of a LLaMA layer: from tensors to [`sublayer`] kernels and back.
 
+use std::sync::Arc;
+
 use dfdx::prelude::HasShape;
 
 use super::{
@@ -12,9 +14,12 @@ use crate::{
     error::TensorError,
     kernels::{
         bf16::{self, PackedWeights, Rotary},
+        compact::Compact,
+        linear::Dims,
         sublayer::{self, Closing, LlamaAttentionGrads, LlamaMlpGrads, Norm},
     },
     mask::Mask,
+    tape::Tape,
     tensor::{Seq, constant},
 };
 
@@ -136,6 +141,14 @@ impl Mlp {
         }
     }
 
+    /// The kept forms of gate, up and the last projection.
+    fn kept(&self, backend: &Cpu, tape: &Tape<Cpu>) -> Option<[Arc<Compact>; 3]> {
+        let (width, hidden) = (self.width, self.down.data().len() / self.width.max(1));
+        let rows = self.x.data().len() / width.max(1);
+        let of = |w, inputs, outputs| backend.kept_matrix(w, Dims { rows, inputs, outputs }, tape);
+        Some([of(&self.gate, width, hidden)?, of(&self.up, width, hidden)?, of(&self.down, hidden, width)?])
+    }
+
     fn inputs(&self) -> [&Input; 5] {
         [&self.x, &self.norm, &self.gate, &self.up, &self.down]
     }
@@ -169,6 +182,10 @@ pub(super) fn mlp(backend: &Cpu, x: Seq<Cpu>, w: LlamaMlp<Cpu>) -> Result<Seq<Cp
         let layer = frozen.layer(weights, &tape, || Layer::LlamaMlp(op.packed()))?;
         let Layer::LlamaMlp(packed) = &*layer else { unreachable!("the weights are a perceptron's") };
         bf16::llama_mlp(frozen.engine, op.x.data(), packed, &mut out);
+        return constant(backend, out, shape);
+    }
+    if let Some(kept) = op.kept(backend, &tape) {
+        op.kernel().forward_compact(op.x.data(), kept.each_ref().map(|matrix| &**matrix), &mut out);
         return constant(backend, out, shape);
     }
     let saved = op.kernel().forward(op.x.data(), &mut out, tape.is_on());
