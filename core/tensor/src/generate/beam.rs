@@ -6,6 +6,8 @@
 //! no continuation can become better than the worst: the best candidate of the step, over its length to the power of the
 //! penalty, is not above it. At the length limit continuations count as finished.
 
+use rayon::prelude::*;
+
 use super::{Generated, Limits, NextToken, log_softmax};
 use crate::error::TensorError;
 
@@ -43,10 +45,18 @@ pub fn generate(
     let mut records: Vec<Record> = first.iter().map(|_| begin()).collect();
     let mut scores = first;
     loop {
-        let (mut from, mut tokens, mut row) = (Vec::new(), Vec::new(), 0);
+        let (mut going_on, mut rest) = (Vec::new(), scores.as_slice());
         for record in records.iter_mut().filter(|record| !record.done) {
-            let count = record.beams.len();
-            let parents = record.step(&scores[row..row + count], beams, length_penalty, limits);
+            let (own, others) = rest.split_at(record.beams.len());
+            going_on.push((record, own));
+            rest = others;
+        }
+        let steps = going_on.into_par_iter().map(|(record, scores)| {
+            let parents = record.step(scores, beams, length_penalty, limits);
+            (record, scores.len(), parents)
+        });
+        let (mut from, mut tokens, mut row) = (Vec::new(), Vec::new(), 0);
+        for (record, count, parents) in steps.collect::<Vec<_>>() {
             if !record.done {
                 from.extend(parents.iter().map(|parent| row + parent));
                 tokens.extend(record.beams.iter().filter_map(|beam| beam.tokens.last().copied()));
@@ -106,16 +116,19 @@ impl Record {
 
     /// The best candidates of all beams, best first; of equals, the earlier beam and the smaller token.
     fn candidates(&self, scores: &[Vec<f32>], count: usize, limits: &Limits, len: usize) -> Vec<Candidate> {
-        let of = |(beam, scores): (usize, &Vec<f32>)| {
-            let sum = self.beams[beam].sum;
-            let logs = log_softmax(scores, limits, len).into_iter();
-            let all = (0..).zip(logs).map(move |(token, log)| Candidate { beam, token, sum: sum + log });
-            all.filter(|candidate| candidate.sum > f64::NEG_INFINITY).collect::<Vec<_>>()
-        };
-        let mut all: Vec<Candidate> = scores.iter().enumerate().flat_map(of).collect();
-        all.sort_by(|a, b| b.sum.total_cmp(&a.sum));
-        all.truncate(count);
-        all
+        let mut best: Vec<Candidate> = Vec::with_capacity(count + 1);
+        for (beam, scores) in scores.iter().enumerate() {
+            for (token, log) in (0..).zip(log_softmax(scores, limits, len)) {
+                let sum = self.beams[beam].sum + log;
+                let not_worse = |other: &Candidate| other.sum.total_cmp(&sum).is_ge();
+                let hopeless = best.len() == count && best.last().is_some_and(not_worse);
+                if sum > f64::NEG_INFINITY && !hopeless {
+                    best.insert(best.partition_point(not_worse), Candidate { beam, token, sum });
+                    best.truncate(count);
+                }
+            }
+        }
+        best
     }
 
     /// Keeps a finished text if it is among the best.
@@ -127,5 +140,38 @@ impl Record {
 
     fn best(self) -> Generated {
         self.finished.into_iter().next().unwrap_or(Generated { tokens: Vec::new(), score: f64::NEG_INFINITY })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scores with many equals: what is taken is what sorting everything would put first.
+    #[test]
+    fn candidates_are_the_first_of_all_in_order() {
+        let limits = Limits { min_new: 1, max_new: 9, end: vec![4] };
+        for seed in 0..50_usize {
+            let score = |beam: usize, token: usize| match (seed * 7919 + beam * 104_729 + token * 31) % 6 {
+                5 => f32::NEG_INFINITY,
+                level => level as f32,
+            };
+            let scores: Vec<Vec<f32>> =
+                (0..3).map(|beam| (0..11).map(|token| score(beam, token)).collect()).collect();
+            let beams = [0.0, -1.0, -1.0].map(|sum| Beam { tokens: Vec::new(), sum });
+            let record = Record { beams: beams.to_vec(), finished: Vec::new(), done: false };
+            let mut all: Vec<(f64, usize, u32)> = Vec::new();
+            for (beam, scores) in scores.iter().enumerate() {
+                let logs = (0..).zip(log_softmax(scores, &limits, 0));
+                all.extend(logs.map(|(token, log)| (beams[beam].sum + log, beam, token)));
+            }
+            all.retain(|(sum, ..)| *sum > f64::NEG_INFINITY);
+            all.sort_by(|a, b| b.0.total_cmp(&a.0));
+            for count in [1, 2, 6, 40] {
+                let found = record.candidates(&scores, count, &limits, 0);
+                let found: Vec<_> = found.into_iter().map(|it| (it.sum, it.beam, it.token)).collect();
+                assert_eq!(found, all[..count.min(all.len())], "{seed}: {count}");
+            }
+        }
     }
 }

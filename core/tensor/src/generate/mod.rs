@@ -118,7 +118,8 @@ pub fn generate(
 fn log_softmax(scores: &[f32], limits: &Limits, len: usize) -> Vec<f64> {
     let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = scores.iter().map(|score| f64::from(score - largest).exp()).sum();
-    let mut logs: Vec<f64> = scores.iter().map(|score| f64::from(score - largest) - sum.ln()).collect();
+    let log_sum = sum.ln();
+    let mut logs: Vec<f64> = scores.iter().map(|score| f64::from(score - largest) - log_sum).collect();
     if len < limits.min_new {
         for end in &limits.end {
             if let Some(log) = logs.get_mut(*end as usize) {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use super::{
@@ -38,8 +38,16 @@ impl<T: Clone> ByWeights<T> {
         make: impl FnOnce() -> T,
     ) -> T {
         let tensors: Vec<Flat<Cpu>> = weights.into_iter().map(|input| input.tensor().clone()).collect();
-        let address = tensors.iter().map(|tensor| elements(tensor).as_ptr().addr()).collect();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.entry(address).or_insert_with(|| Kept { _tensors: tensors, made: make() }).made.clone()
+        let address: Vec<usize> = tensors.iter().map(|tensor| elements(tensor).as_ptr().addr()).collect();
+        if let Some(kept) = self.known().get(&address) {
+            return kept.made.clone();
+        }
+        // Not under the lock: `make` runs on the pool, whose threads may meanwhile turn to work that asks here.
+        let made = make();
+        self.known().entry(address).or_insert(Kept { _tensors: tensors, made }).made.clone()
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Vec<usize>, Kept<T>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
