@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks heddle on the GPU of this machine and measures it, in one command and under eight minutes.
+# Checks heddle on the GPU of this machine and measures it, in one command and a few minutes (at most ten).
 #
 #   scripts/build-cuda.sh && scripts/gpu-check.sh          (the two may run on different machines: carry target/cuda)
 #

@@ -87,8 +87,8 @@ impl Compute {
         match self {
             Self::Cpu if need.learns => "cpu 4".to_owned(),
             Self::Cpu => "cpu 2".to_owned(),
-            Self::Cuda(_) if need.learns => "cuda 2".to_owned(),
-            Self::Cuda(_) => format!("cuda 2, batches of {}", need.batch),
+            Self::Cuda(_) if need.learns => "cuda 1".to_owned(),
+            Self::Cuda(_) => format!("cuda 1, batches of {}", need.batch),
         }
     }
 

@@ -23,23 +23,28 @@ fn llama() -> Llama {
     Llama { decoder, projection: None, head: true, ..Llama::default() }
 }
 
-/// Weights as training leaves them, as bf16 and f16 have them, and in blocks of 32 with a step and a base, as GGUF has them.
-const FORMS: [(&str, fn(&[f32], usize) -> f32); 4] = [
-    ("f32", |w, i| w[i]),
+/// The weight at a place, made of random numbers.
+type Form = fn(&[f32], usize) -> f32;
+
+/// Weights as training leaves them, as bf16 and f16 have them, and in blocks of 32 with a step and a base, as GGUF has them: of numbers
+/// with eleven digits.
+const FORMS: [(&str, Form); 4] = [
+    ("f32", |w, i| (w[i] + 2.0).sqrt() - 1.4),
     ("bf16", |w, i| f32::from_bits(w[i].to_bits() & 0xffff_0000)),
-    ("f16", |w, i| f32::from_bits(0.125_f32.max(w[i].abs()).to_bits() & 0xffff_e000)),
+    ("f16", |w, i| w[i]),
     ("blocks", |w, i| {
-        let of_block = f32::from_bits(w[i / 32 * 32].to_bits() & 0xffff_0000);
+        let digits = |x: f32| f32::from_bits(x.to_bits() & 0xffff_e000);
+        let step = digits(0.01 + 0.01 * w[i / 32 * 32].abs());
         let integer = match i % 32 {
             1 => 0.0,
             2 => 15.0,
             _ => (16.0 * w[i].abs()).floor().min(15.0),
         };
-        (0.01 + 0.01 * of_block.abs()) * integer - 0.1 * of_block
+        step * integer - digits(0.1 * w[i / 32 * 32])
     }),
 ];
 
-fn parameters(backend: &Cpu, form: fn(&[f32], usize) -> f32) -> Parameters<Cpu> {
+fn parameters(backend: &Cpu, form: Form) -> Parameters<Cpu> {
     let specs = Module::parameters(&llama()).into_iter().map(|spec| (spec.name.clone(), spec));
     let mut parameters = Parameters::init(specs, 5, backend).unwrap();
     let names: Vec<String> = parameters.names().map(str::to_owned).collect();
@@ -51,7 +56,7 @@ fn parameters(backend: &Cpu, form: fn(&[f32], usize) -> f32) -> Parameters<Cpu> 
 }
 
 /// The scores of every step of a text: a prompt that fills a tile, one that does not, then one token after the other.
-fn scores(backend: &Cpu, form: fn(&[f32], usize) -> f32, batch: usize, len: usize) -> Vec<u32> {
+fn scores(backend: &Cpu, form: Form, batch: usize, len: usize) -> Vec<u32> {
     let (module, parameters) = (llama(), parameters(backend, form));
     let ids = (0..batch * len).map(|i| 1 + (i * 31 % 69) as u32).collect();
     let inputs = vec![("text".to_owned(), Value::Text(Tokens::new(ids, batch, len).unwrap()))];

@@ -59,6 +59,16 @@ pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
     /// What the module's `forward` returns.
     fn run(&self, module: &dyn DynModule, cx: &mut Forward<'_, Self>) -> Result<(), TensorError>;
 
+    /// Whether what is made of weights is found again by where these lie: those that a pass makes anew would pile up.
+    fn keeps_weights(&self) -> bool {
+        false
+    }
+
+    /// Whether it pays to leave out an eighth of a sequence's rows: gathering the others and putting them back costs less.
+    fn gains_by_fewer_rows(&self) -> bool {
+        true
+    }
+
     /// Copies numbers into device memory.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use super::{
     matmul::Write,
     packed::{self, Block, Packed, Start},
     simd::{Level, level},
-    split::SharedMut,
+    split::for_each_panel,
 };
 
 /// Terms that become `f32` again at a time: a panel of them is a third of a first-level cache.
@@ -49,15 +49,23 @@ enum Panels {
 impl Compact {
     /// `w: [N, K]` in its smallest form.
     pub fn new(w: &[f32], inputs: usize) -> Self {
-        let (outputs, level) = (w.len() / inputs.max(1), level());
+        Self::smaller(w, inputs, level()).unwrap_or_else(|| Self {
+            panels: Panels::Single(Packed::transposed(w, inputs, None)),
+            inputs,
+            outputs: w.len() / inputs.max(1),
+            level: level(),
+        })
+    }
+
+    /// In a form that is smaller than `f32`, if one gives every value back.
+    fn smaller(w: &[f32], inputs: usize, level: Level) -> Option<Self> {
+        let (outputs, width) = (w.len() / inputs.max(1), packed::width(level));
         assert_eq!(w.len(), outputs * inputs, "weights are a matrix");
-        let width = packed::width(level);
         let panels = Blocks::new(w, inputs, width)
             .map(Panels::Blocks)
             .or_else(|| halves::pack(w, inputs, width, halves::to_bf16).map(Panels::Bf16))
-            .or_else(|| halves::pack(w, inputs, width, halves::to_f16).map(Panels::F16))
-            .unwrap_or_else(|| Panels::Single(Packed::transposed(w, inputs, None)));
-        Self { panels, inputs, outputs, level }
+            .or_else(|| halves::pack(w, inputs, width, halves::to_f16).map(Panels::F16))?;
+        Some(Self { panels, inputs, outputs, level })
     }
 
     /// What the panels take.
@@ -76,25 +84,20 @@ impl Compact {
     pub fn product(&self, x: &[f32], out: &mut [f32], write: Write) {
         let Self { inputs, outputs, .. } = *self;
         let rows = out.len() / outputs.max(1);
-        assert!(x.len() == rows * inputs && out.len() == rows * outputs, "rows of a product agree");
+        assert!(
+            (x.len() == rows * inputs || outputs == 0) && out.len() == rows * outputs,
+            "rows of a product agree"
+        );
         if inputs == 0 && write == Write::Overwrite {
             out.fill(0.0);
         }
         if inputs == 0 || rows == 0 {
             return;
         }
-        let (width, target) = (packed::width(self.level), SharedMut::new(out));
-        let scratch = || (Vec::new(), vec![0.0; EXPANDED * width]);
-        (0..outputs.div_ceil(width)).into_par_iter().for_each_init(scratch, |(part, expanded), panel| {
-            let first = panel * width;
-            let columns = width.min(outputs - first);
-            // SAFETY: row and columns lie in `out`, and these columns belong to one task.
-            let row =
-                |r: usize| unsafe { std::slice::from_raw_parts_mut(target.at(r * outputs + first), columns) };
-            part.resize(rows * columns, 0.0);
-            if write == Write::Add {
-                part.chunks_exact_mut(columns).enumerate().for_each(|(r, part)| part.copy_from_slice(row(r)));
-            }
+        let width = packed::width(self.level);
+        let scratch = || vec![0.0; EXPANDED * width];
+        for_each_panel(out, [outputs, width], scratch, |expanded, panel, part| {
+            let columns = part.len() / rows;
             for from in (0..inputs).step_by(EXPANDED) {
                 let depth = EXPANDED.min(inputs - from);
                 let start = if from == 0 && write == Write::Overwrite { Start::Zero } else { Start::Out };
@@ -102,7 +105,6 @@ impl Compact {
                 let block = Block { x: &x[from..], x_stride: inputs, panel, depth, columns, start };
                 packed::rows_of_panel(self.level, &block, rows, part, columns);
             }
-            part.chunks_exact(columns).enumerate().for_each(|(r, part)| row(r).copy_from_slice(part));
         });
     }
 

@@ -11,7 +11,7 @@ use super::matmul::Write;
 use super::outer;
 use super::packed::Packed;
 use super::simd::multiversion;
-use super::split::{SharedMut, add_column_sums};
+use super::split::{add_column_sums, for_each_panel};
 
 /// Sizes of one linear layer's call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,15 +35,15 @@ const PANEL: usize = 64;
 /// # Shapes
 /// - `x: [R, K]`, `w: [N, K]`, `bias: [N]`, `out: [R, N]`
 pub fn forward(x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [f32], dims: Dims) {
-    let write = match bias {
-        None => Write::Overwrite,
-        Some(bias) => {
-            let rows = out.par_chunks_exact_mut(dims.outputs.max(1));
-            rows.for_each(|row| row.copy_from_slice(bias));
-            Write::Add
-        }
-    };
+    let write = begin(bias, out, dims.outputs);
     sum(x, w, out, dims, write);
+}
+
+/// Puts the bias into rows that a product then adds to, if there is one.
+pub fn begin(bias: Option<&[f32]>, out: &mut [f32], outputs: usize) -> Write {
+    let Some(bias) = bias else { return Write::Overwrite };
+    out.par_chunks_exact_mut(outputs.max(1)).for_each(|row| row.copy_from_slice(bias));
+    Write::Add
 }
 
 /// `out += x w^T`.
@@ -69,20 +69,15 @@ fn few_rows(x: &[f32], w: &[f32], out: &mut [f32], dims: Dims, write: Write) {
     if inputs == 0 || out.is_empty() {
         return tiles(x, &Packed::transposed(w, inputs, None), out, [inputs, outputs], write);
     }
-    let target = SharedMut::new(out);
-    w.par_chunks(PANEL * inputs).enumerate().for_each_init(Vec::new, |part: &mut Vec<f32>, (task, w)| {
-        let (first, count) = (task * PANEL, w.len() / inputs);
-        part.resize(dims.rows * count, 0.0);
-        // SAFETY: row and columns lie in `out`, and these columns belong to one task.
-        let row = |r: usize| unsafe { std::slice::from_raw_parts_mut(target.at(r * outputs + first), count) };
-        for (r, part) in part.chunks_exact_mut(count).enumerate() {
-            part.copy_from_slice(row(r));
-        }
-        few::product(x, w, part, inputs, write);
-        for (r, part) in part.chunks_exact(count).enumerate() {
-            row(r).copy_from_slice(part);
-        }
-    });
+    for_each_panel(
+        out,
+        [outputs, PANEL],
+        || (),
+        |(), task, part| {
+            let here = task * PANEL * inputs..w.len().min((task + 1) * PANEL * inputs);
+            few::product(x, &w[here], part, inputs, write);
+        },
+    );
 }
 
 /// `dx += dy w`, `dw += dy^T x`, `db += sum over rows of dy`.

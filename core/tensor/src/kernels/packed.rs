@@ -135,7 +135,7 @@ impl Packed {
     }
 }
 
-/// `out[i, ..columns] = start + x[i, ..depth] panel` for `rows` rows, `out_stride` elements apart.
+/// `out[i, ..columns] = start + x[i, ..depth] panel` for `rows` rows, `out_stride` elements apart; `level` is from [`level`].
 pub fn rows_of_panel(level: Level, block: &Block<'_>, rows: usize, out: &mut [f32], out_stride: usize) {
     let Block { x, x_stride, panel, depth, columns, .. } = *block;
     assert!(

@@ -37,6 +37,31 @@ pub fn add_column_sums(out: &mut [f32], rows: usize, add: impl Fn(Range<usize>, 
     });
 }
 
+/// A task for every `width` columns of `out: [R, columns]`, so that all threads have some of them even for one row. `work` gets
+/// its scratch, the number of the task and what is in these columns, `[R, at most width]`, and changes that.
+pub fn for_each_panel<S>(
+    out: &mut [f32],
+    [columns, width]: [usize; 2],
+    scratch: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize, &mut [f32]) + Sync,
+) {
+    let (rows, target) = (out.len() / columns.max(1), SharedMut::new(out));
+    let begin = || (Vec::new(), scratch());
+    (0..columns.div_ceil(width)).into_par_iter().for_each_init(begin, |(part, scratch), task| {
+        let first = task * width;
+        let count = width.min(columns - first);
+        // SAFETY: row and columns lie in `out`, which is borrowed until all tasks are done, and these columns belong to one.
+        let row = |r: usize| unsafe {
+            assert!(r < rows, "rows lie in the matrix");
+            std::slice::from_raw_parts_mut(target.at(r * columns + first), count)
+        };
+        part.resize(rows * count, 0.0);
+        part.chunks_exact_mut(count).enumerate().for_each(|(r, part)| part.copy_from_slice(row(r)));
+        work(scratch, task, part);
+        part.chunks_exact(count).enumerate().for_each(|(r, part)| row(r).copy_from_slice(part));
+    });
+}
+
 /// A pointer that tasks share, each of which writes to elements of its own.
 ///
 /// Attention's heads lie side by side in a row, so that no splitting of slices can hand them out.

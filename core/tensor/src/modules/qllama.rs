@@ -199,7 +199,7 @@ impl Module for Qllama {
         if cx.wants("queries") {
             let places = states.layout.places_of_queries();
             let shape = (states.layout.batch, states.layout.queries, self.decoder.width);
-            let queries = gather_rows(cx.backend(), states.rows.clone(), &places)?;
+            let queries = states.pick(cx.backend(), &places)?;
             cx.put("queries", Value::Sequence(reshape::<_, _, B>(queries, shape)?));
         }
         match &tokens {

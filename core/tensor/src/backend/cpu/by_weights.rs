@@ -47,6 +47,11 @@ impl<T: Clone> ByWeights<T> {
         self.known().entry(address).or_insert(Kept { _tensors: tensors, made }).made.clone()
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.known().len()
+    }
+
     fn known(&self) -> MutexGuard<'_, HashMap<Vec<usize>, Kept<T>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

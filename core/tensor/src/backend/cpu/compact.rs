@@ -7,37 +7,72 @@ use std::sync::{
 };
 
 use super::{by_weights::ByWeights, own_op::Input};
-use crate::kernels::compact::Compact;
+use crate::kernels::{compact::Compact, linear::Dims};
 
-/// Rows of a product from which on reading weights no longer counts.
+/// The most rows of a product in which reading weights counts.
 const MOST_ROWS: usize = 256;
 /// What all matrices may take together that are kept although nothing smaller than `f32` gives them back.
 const MOST_SINGLE: usize = 256 << 20;
 
 /// The kept matrices of one set of weights.
-#[derive(Default)]
 pub(super) struct CompactWeights {
     matrices: ByWeights<Option<Arc<Compact>>>,
+    /// Bytes that are left for matrices in single precision.
     single: AtomicUsize,
 }
 
+impl Default for CompactWeights {
+    fn default() -> Self {
+        Self { matrices: ByWeights::default(), single: AtomicUsize::new(MOST_SINGLE) }
+    }
+}
+
 impl CompactWeights {
-    /// The kept form of a matrix `[N, K]`, for a product with so many rows.
-    pub(super) fn of(&self, w: &Input, inputs: usize, rows: usize) -> Option<Arc<Compact>> {
-        let few = (1..=MOST_ROWS).contains(&rows) && inputs > 0;
-        few.then(|| self.matrices.get([w], || self.make(w.data(), inputs)))?
+    /// The kept form of a matrix `[N, K]`, for a product with few rows.
+    pub(super) fn of(&self, w: &Input, dims: Dims) -> Option<Arc<Compact>> {
+        let few = (1..=MOST_ROWS).contains(&dims.rows) && dims.inputs > 0 && dims.outputs > 0;
+        few.then(|| self.matrices.get([w], || self.make(w.data(), dims.inputs)))?
     }
 
     fn make(&self, w: &[f32], inputs: usize) -> Option<Arc<Compact>> {
         let compact = Compact::new(w, inputs);
-        let smaller = compact.bytes() < size_of_val(w);
-        let before = if smaller { 0 } else { self.single.fetch_add(compact.bytes(), Ordering::Relaxed) };
-        (smaller || before + compact.bytes() <= MOST_SINGLE).then(|| Arc::new(compact))
+        let bytes = compact.bytes();
+        let fits = |left: usize| left.checked_sub(bytes);
+        let kept = bytes < size_of_val(w)
+            || self.single.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        kept.then(|| Arc::new(compact))
     }
 }
 
 impl std::fmt::Debug for CompactWeights {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CompactWeights").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{Cpu, own_op::read},
+        *,
+    };
+    use crate::tensor::constant;
+
+    /// What only `f32` gives back is kept as long as there is room for it, and what is smaller always.
+    #[test]
+    fn room_for_single_precision_ends() {
+        let dims = Dims { rows: 1, inputs: 64, outputs: 64 };
+        let input = |of: fn(usize) -> f32| {
+            let values: Vec<f32> = (0..64 * 64).map(of).collect();
+            read(constant::<_, Cpu>(&Cpu::default(), values, (64, 64)).unwrap()).unwrap()
+        };
+        let single = [7, 9, 11].map(|_| input(|i| (i as f32).sqrt()));
+        let half = input(|i| (i % 200) as f32);
+        let room = CompactWeights { single: AtomicUsize::new(2 * 4 * 64 * 64 + 100), ..Default::default() };
+        let kept = single.each_ref().map(|w| room.of(w, dims).is_some());
+        assert_eq!(kept, [true, true, false]);
+        assert!(room.of(&single[0], dims).is_some() && room.of(&single[2], dims).is_none());
+        assert!(room.of(&half, dims).is_some_and(|kept| kept.bytes() < 4 * 64 * 64));
+        assert!(room.of(&half, Dims { rows: MOST_ROWS + 1, ..dims }).is_none());
     }
 }

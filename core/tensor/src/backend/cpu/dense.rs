@@ -41,14 +41,7 @@ pub(super) fn linear(
     }
     if let Some(kept) = backend.kept_matrix(w, dims, &tape) {
         let mut out = vec![0.0; dims.rows * dims.outputs];
-        let write = match bias {
-            None => Write::Overwrite,
-            Some(bias) => {
-                let rows = out.chunks_exact_mut(dims.outputs.max(1));
-                rows.for_each(|row| row.copy_from_slice(bias.data()));
-                Write::Add
-            }
-        };
+        let write = linear::begin(bias.as_ref().map(Input::data), &mut out, dims.outputs);
         kept.product(x.data(), &mut out, write);
         return constant(backend, out, shape);
     }

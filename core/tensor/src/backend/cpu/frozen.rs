@@ -52,3 +52,42 @@ impl std::fmt::Debug for Frozen {
         f.debug_struct("Frozen").field("engine", &self.engine).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        DynModule as _, Parameters, Tokens, Value,
+        backend::Backend as _,
+        module::{Forward, Mode},
+        modules::{Decoder, Llama},
+    };
+
+    /// Heads that share keys and values included: a second pass finds what the first has packed.
+    #[test]
+    fn passes_do_not_pile_up_weights() {
+        for kv_heads in [None, Some(2)] {
+            let decoder = Decoder {
+                vocab: 20,
+                width: 16,
+                depth: 2,
+                heads: 4,
+                kv_heads,
+                mlp_width: 24,
+                ..Decoder::default()
+            };
+            let module = Llama { decoder, projection: Some(7), ..Llama::default() };
+            let backend = Cpu::bf16_portable();
+            let specs = module.parameters().into_iter().map(|spec| (spec.name.clone(), spec));
+            let parameters = Parameters::init(specs, 0, &backend).unwrap();
+            let counts = [0, 1].map(|_| {
+                let text = Tokens::new((1..7).collect(), 2, 3).unwrap();
+                let mut cx = Forward::new(&backend, parameters.scope(""), Mode::Eval, 0);
+                cx = cx.input("text", Value::Text(text)).want("eos");
+                backend.run(&module, &mut cx).unwrap();
+                backend.frozen.as_ref().unwrap().layers.len()
+            });
+            assert!(counts[0] > 0 && counts[0] == counts[1], "{counts:?}");
+        }
+    }
+}

@@ -46,8 +46,9 @@ pub struct Cpu {
 
 impl Cpu {
     /// A CPU for weights that do not change, in single precision with the same bits. Matrices that meet few rows at a time, as
-    /// in a decoder's steps, are kept in the form that is quickest to read for as long as this value or a clone of it lives:
-    /// published weights of 16 bits in half the bytes, blocks of GGUF in a third. Make one for each set of weights.
+    /// in a decoder's steps, are kept a second time in the form that is quickest to read, for as long as this value or a clone
+    /// of it lives: weights that were published in 16 bits in two bytes each, blocks of GGUF in one and a quarter. Make one
+    /// for each set of weights.
     pub fn inference() -> Self {
         Self { compact: Some(Arc::default()), ..Self::default() }
     }
@@ -73,7 +74,7 @@ impl Cpu {
     /// The kept form of a parameter, for a product that `tape` records nothing of.
     fn kept_matrix(&self, w: &Input, dims: Dims, tape: &Tape<Self>) -> Option<Arc<Compact>> {
         let compact = self.compact.as_ref().filter(|_| !tape.is_on())?;
-        compact.of(w, dims.inputs, dims.rows)
+        compact.of(w, dims)
     }
 }
 
@@ -88,6 +89,10 @@ impl Backend for Cpu {
 
     fn run(&self, module: &dyn DynModule, cx: &mut Forward<'_, Self>) -> Result<(), TensorError> {
         module.forward_cpu(cx)
+    }
+
+    fn keeps_weights(&self) -> bool {
+        self.frozen.is_some()
     }
 
     fn buffer(&self, data: Vec<f32>) -> Result<Vec<f32>, TensorError> {

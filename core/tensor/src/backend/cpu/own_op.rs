@@ -4,7 +4,7 @@
 //! moved out of dfdx's table while a kernel adds to them and moved back afterwards, without copies. The gradient of an
 //! operation's output is dropped as soon as it has been used.
 
-use dfdx::prelude::{HasShape, Merge, PutTape, ReshapeTo, Shape, SplitTape};
+use dfdx::prelude::{Cpu as Device, HasShape, Merge, PutTape, ReshapeTo, Shape, SplitTape, ZerosTensor};
 
 use super::Cpu;
 use crate::{
@@ -25,6 +25,12 @@ impl Input {
     /// The elements.
     pub(super) fn data(&self) -> &[f32] {
         elements(&self.tensor)
+    }
+
+    /// Where its gradient is collected, without the elements: all that some backward steps have to keep.
+    pub(super) fn place(self) -> Self {
+        let nothing = Device::default().zeros_like(&(1,));
+        Self { tensor: nothing, ..self }
     }
 
     /// The tensor behind it.

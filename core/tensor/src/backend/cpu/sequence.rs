@@ -61,7 +61,7 @@ pub(super) fn gather(
         limit: rows,
     })?;
     let ids = ids.to_vec();
-    finish(backend, out, (ids.len(), width), [table], move |grads, dout, [table]| {
+    finish(backend, out, (ids.len(), width), [table.place()], move |grads, dout, [table]| {
         with_gradients(grads, [table], |[dtable]| {
             if let Some(dtable) = dtable {
                 // The forward pass has refused every id that this could refuse.
@@ -106,7 +106,7 @@ pub(super) fn scatter(
         add(Some(&mut out[place as usize * width..]), row);
     }
     let places = places.to_vec();
-    finish(backend, out, shape, [x, y], move |grads, dout, [x, y]| {
+    finish(backend, out, shape, [x.place(), y.place()], move |grads, dout, [x, y]| {
         with_gradients(grads, [x, y], |[dx, dy]| {
             add(dx, dout);
             let Some(dy) = dy else { return };

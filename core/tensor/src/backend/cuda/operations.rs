@@ -30,6 +30,11 @@ impl Backend for Cuda {
         module.forward_cuda(cx)
     }
 
+    /// Every number of rows is another product to cublasLt, which looks for the best way to do it.
+    fn gains_by_fewer_rows(&self) -> bool {
+        false
+    }
+
     fn buffer(&self, data: Vec<f32>) -> Result<CudaBuffer, TensorError> {
         if data.is_empty() {
             return self.zeros(0);

@@ -58,7 +58,8 @@ impl Blocks {
     }
 }
 
-/// Step, base and integers of a block.
+/// Step, base and integers of a block. Rounded once or twice, `step * integer + base` is the same number: the product is exact
+/// where there is a base (eleven digits times eight), and else it is all.
 #[inline(always)]
 fn fit(block: &[f32; BLOCK]) -> Option<(f32, f32, [i8; BLOCK])> {
     let least = block.iter().fold(f32::INFINITY, |least, w| least.min(*w));

@@ -3,9 +3,6 @@
 use super::super::simd::multiversion;
 use super::by_panels;
 
-/// What shifting a half's bits to the place of an `f32`'s makes too small.
-const F16_SHIFT: f32 = f32::from_bits((127 + 112) << 23);
-
 /// `w: [N, K]` by panels of `width`, if `narrow` has every value.
 pub fn pack(
     w: &[f32],
@@ -25,15 +22,28 @@ pub fn to_bf16(w: f32) -> Option<u16> {
 
 /// The value in half precision, if that is exact and finite.
 pub fn to_f16(w: f32) -> Option<u16> {
-    let bits = (w / F16_SHIFT).to_bits();
-    let half = (bits >> 16 & 0x8000 | bits >> 13 & 0x7fff) as u16;
-    (w.abs() < 65_536.0 && from_f16(half).to_bits() == w.to_bits()).then_some(half)
+    let magnitude = w.abs();
+    let half = match magnitude < SMALLEST_NORMAL {
+        true => (magnitude / LAST_PLACE) as u32,
+        false => (magnitude.to_bits() >> 13).wrapping_sub(REBASE >> 13),
+    };
+    let half = (half & 0x7fff) as u16 | (w.to_bits() >> 16 & 0x8000) as u16;
+    (magnitude < 65_536.0 && from_f16(half).to_bits() == w.to_bits()).then_some(half)
 }
 
+/// The smallest normal number of half precision, and the distance of those below it.
+const SMALLEST_NORMAL: f32 = 1.0 / 16_384.0;
+const LAST_PLACE: f32 = SMALLEST_NORMAL / 1_024.0;
+/// From the exponents of half precision to those of `f32`.
+const REBASE: u32 = (127 - 15) << 23;
+
+/// No step of it has a denormal `f32`, with which processors take their time.
 #[inline(always)]
 fn from_f16(half: u16) -> f32 {
-    let half = u32::from(half);
-    f32::from_bits((half & 0x8000) << 16 | (half & 0x7fff) << 13) * F16_SHIFT
+    let (sign, magnitude) = (u32::from(half & 0x8000) << 16, u32::from(half & 0x7fff));
+    let normal = (magnitude << 13) + REBASE;
+    let small = (magnitude as f32 * LAST_PLACE).to_bits();
+    f32::from_bits(sign | if magnitude < 0x400 { small } else { normal })
 }
 
 multiversion! {

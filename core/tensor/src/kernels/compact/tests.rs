@@ -22,28 +22,111 @@ fn blocks(len: usize, make: impl Fn(f32, f32, u8) -> f32) -> Vec<f32> {
     (0..len).map(of).collect()
 }
 
-/// Weights in the forms that published ones have, with what a value may take at most.
-fn forms(len: usize) -> Vec<(&'static str, Vec<f32>, f64)> {
+/// Weights as published ones are, the form that keeps them, and its bytes a weight.
+fn weights(len: usize) -> Vec<(&'static str, Vec<f32>, f64)> {
     let halves = |mask: u32| random(len, 3).into_iter().map(|x| f32::from_bits(x.to_bits() & mask)).collect();
     vec![
         ("single", random(len, 2), 4.0),
         ("bf16", halves(0xffff_0000), 2.0),
         ("f16", halves(0xffff_e000), 2.0),
-        ("Q8_0", blocks(len, |step, _, q| step.abs() * (f32::from(q.max(1)) - 128.0)), 1.25),
-        ("Q4_0", blocks(len, |step, _, q| step * (f32::from(q / 16) - 8.0)), 1.25),
-        ("Q4_1", blocks(len, |step, base, q| step.abs() * f32::from(q / 16) + base), 1.25),
-        ("constant", vec![0.3; len], 1.25),
+        // Below 2^-14 half precision has fewer digits.
+        (
+            "f16",
+            (0..len)
+                .map(|i| (i * 37 % 2048) as f32 / 16_777_216.0 * if i % 3 == 0 { -1.0 } else { 1.0 })
+                .collect(),
+            2.0,
+        ),
+        ("blocks", blocks(len, |step, _, q| step.abs() * (f32::from(q.max(1)) - 128.0)), 1.25),
+        ("blocks", blocks(len, |step, _, q| step * (f32::from(q / 16) - 8.0)), 1.25),
+        ("blocks", blocks(len, |step, base, q| step.abs() * f32::from(q / 16) + base), 1.25),
+        ("blocks", vec![0.3; len], 1.25),
     ]
+}
+
+fn form(compact: &Compact) -> &'static str {
+    match compact.panels {
+        Panels::Single(_) => "single",
+        Panels::Bf16(_) => "bf16",
+        Panels::F16(_) => "f16",
+        Panels::Blocks(_) => "blocks",
+    }
+}
+
+/// All values, by row of `w`.
+fn values(compact: &Compact) -> Vec<u32> {
+    let (width, inputs) = (packed::width(compact.level), compact.inputs);
+    let mut values = vec![0; inputs * compact.outputs];
+    let mut expanded = vec![0.0; EXPANDED * width];
+    for panel in 0..compact.outputs.div_ceil(width) {
+        for from in (0..inputs).step_by(EXPANDED) {
+            let depth = EXPANDED.min(inputs - from);
+            let terms = compact.terms(panel, from, &mut expanded[..depth * width]);
+            for (k, terms) in terms.chunks_exact(width).enumerate() {
+                for (c, term) in terms.iter().take(compact.outputs - panel * width).enumerate() {
+                    values[(panel * width + c) * inputs + from + k] = term.to_bits();
+                }
+            }
+        }
+    }
+    values
+}
+
+fn levels() -> Vec<Level> {
+    let mut levels = vec![Level::Baseline];
+    #[cfg(target_arch = "x86_64")]
+    levels.extend([Level::Avx2, Level::Avx512]);
+    levels
+}
+
+/// In panels of every width, which are filled and read by the instructions that this processor has.
+#[test]
+fn every_value_comes_back() {
+    for (inputs, outputs) in [(32, 1), (64, 64), (96, 130), (160, 63)] {
+        for (expected, w, bytes) in weights(inputs * outputs) {
+            let bits = |w: &[f32]| w.iter().map(|w| w.to_bits()).collect::<Vec<_>>();
+            let compact = Compact::new(&w, inputs);
+            assert_eq!(form(&compact), expected);
+            assert!(values(&compact) == bits(&w), "{expected} of {inputs} to {outputs}");
+            for level in levels() {
+                let Some(compact) = Compact::smaller(&w, inputs, level) else {
+                    assert_eq!(expected, "single");
+                    continue;
+                };
+                assert_eq!(form(&compact), expected);
+                assert!(values(&compact) == bits(&w), "{expected} of {inputs} to {outputs}, {level:?}");
+                let padded = outputs.next_multiple_of(packed::width(level)) * inputs;
+                assert_eq!(compact.bytes() as f64, padded as f64 * bytes);
+            }
+        }
+    }
+}
+
+/// One value that a form cannot hold, anywhere, and the matrix is kept in another.
+#[test]
+fn an_odd_value_is_not_lost() {
+    let (inputs, outputs) = (64, 70);
+    for (usual, w, _) in weights(inputs * outputs) {
+        for place in [0, 37, 2211, 64 * 70 - 1] {
+            for odd in [0.1, f32::NAN, 1.0e-30, 1.0e-40, f32::INFINITY, f32::NEG_INFINITY, 70_000.0, -0.0] {
+                let mut w = w.clone();
+                w[place] = odd;
+                let compact = Compact::new(&w, inputs);
+                assert!(values(&compact).into_iter().eq(w.iter().map(|w| w.to_bits())), "{odd} at {place}");
+                assert!(
+                    odd != 0.1 || form(&compact) == "single" || usual == "blocks" && w[1] == 0.3,
+                    "{usual}"
+                );
+            }
+        }
+    }
 }
 
 #[test]
 fn products_have_the_bits_of_packed_weights() {
     for (inputs, outputs) in [(32, 1), (64, 64), (96, 130), (160, 63), (576, 70)] {
-        for (form, w, most) in forms(inputs * outputs) {
-            let compact = Compact::new(&w, inputs);
-            let whole = (outputs.div_ceil(packed::width(level())) * packed::width(level()) * inputs) as f64;
-            assert!(compact.bytes() as f64 <= whole * most, "{form} of {inputs} to {outputs}");
-            let packed = Packed::transposed(&w, inputs, None);
+        for (form, w, _) in weights(inputs * outputs) {
+            let (compact, packed) = (Compact::new(&w, inputs), Packed::transposed(&w, inputs, None));
             for rows in [1, 2, 5, 8, 17] {
                 let x = random(rows * inputs, 1);
                 for write in [Write::Overwrite, Write::Add] {
@@ -61,36 +144,10 @@ fn products_have_the_bits_of_packed_weights() {
     }
 }
 
-/// One value that a form cannot hold, anywhere, and the matrix is kept as it is.
-#[test]
-fn one_odd_value_keeps_a_matrix_single() {
-    let (inputs, outputs) = (64, 70);
-    for (form, w, _) in forms(inputs * outputs) {
-        for (place, odd) in
-            [(0, 0.1), (37, f32::NAN), (2211, 1.0e-30), (64 * 70 - 1, f32::INFINITY), (99, -0.0)]
-        {
-            let w: Vec<f32> = w.iter().enumerate().map(|(i, w)| if i == place { odd } else { *w }).collect();
-            let (compact, mut kept) = (Compact::new(&w, inputs), vec![0.0; inputs * outputs]);
-            // The product with one of the unit vectors is a column, where nothing else is not a number.
-            for k in 0..inputs {
-                let unit: Vec<f32> = (0..inputs).map(|i| f32::from(u8::from(i == k))).collect();
-                let mut column = vec![0.0; outputs];
-                compact.product(&unit, &mut column, Write::Overwrite);
-                column.iter().enumerate().for_each(|(n, value)| kept[n * inputs + k] = *value);
-            }
-            for (i, (w, kept)) in w.iter().zip(&kept).enumerate() {
-                let row_is_odd = i / inputs == place / inputs && !odd.is_finite();
-                assert!(row_is_odd || w == kept, "{form}, {odd} at {place}: {kept} for {w} at {i}");
-            }
-            assert!(odd.is_finite() || kept[place / inputs * inputs].is_nan() || kept[place].is_infinite());
-        }
-    }
-}
-
 #[test]
 fn threads_do_not_change_bits() {
     let (inputs, outputs, rows) = (128, 700, 3);
-    for (_, w, _) in forms(inputs * outputs) {
+    for (_, w, _) in weights(inputs * outputs) {
         assert_same_on_any_threads(|| {
             let mut out = vec![0.0; rows * outputs];
             Compact::new(&w, inputs).product(&random(rows * inputs, 1), &mut out, Write::Overwrite);
@@ -101,8 +158,7 @@ fn threads_do_not_change_bits() {
 
 #[test]
 fn nothing_is_a_sum_of_nothing() {
-    let nothing = Compact::new(&[], 0);
-    nothing.product(&[], &mut [], Write::Overwrite);
-    Compact::new(&[], 3).product(&[], &mut [], Write::Add);
+    Compact::new(&[], 0).product(&[], &mut [], Write::Overwrite);
+    Compact::new(&[], 3).product(&[1.0; 6], &mut [], Write::Add);
     Compact::new(&random(9, 1), 3).product(&[], &mut [], Write::Overwrite);
 }

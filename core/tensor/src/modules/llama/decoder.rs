@@ -176,7 +176,7 @@ impl Decoder {
         let matrix = |part: &str, rows: usize| {
             cx.matrix(&format!("model.layers.{index}.self_attn.{part}_proj.weight"), rows, width)
         };
-        let for_each_head = |weight: Matrix<B>| match as_kept || self.kept_heads() == self.heads {
+        let for_each_head = |weight: Matrix<B>| match as_kept || !self.shares_keys() {
             true => Ok(weight),
             false => gather_rows(cx.backend(), weight, &self.rows_of_heads()),
         };
@@ -189,6 +189,11 @@ impl Decoder {
             heads: self.heads,
             rope_base: self.rope_base,
         })
+    }
+
+    /// Whether several heads read the same keys and values.
+    pub(super) fn shares_keys(&self) -> bool {
+        self.kept_heads() != self.heads
     }
 
     /// Which row of a projection to keys or values belongs to each column of the queries.

@@ -10,7 +10,7 @@ use crate::{
     backend::Backend,
     error::TensorError,
     module::Forward,
-    tensor::{Matrix, gather_rows, reshape},
+    tensor::{Matrix, reshape},
     value::{Tokens, Value},
 };
 
@@ -23,8 +23,8 @@ pub struct TextOutputs<'a> {
     pub projection: Option<usize>,
 }
 
-/// Which rows of [`States`] are read by the outputs that are wanted, here and by those who take the queries; none for all,
-/// padding with them.
+/// Which rows of `[B N, C]` the wanted outputs read, those of [`put_text`] and the queries, in order; none for all, padding with
+/// them.
 pub(super) fn rows_read<B: Backend>(
     cx: &Forward<'_, B>,
     layout: &Layout,
@@ -67,13 +67,13 @@ pub fn put_text<B: Backend>(
     let places = states.layout.places_of_text();
     if cx.wants("next") {
         let last: Vec<u32> = last_rows(tokens).into_iter().map(|row| places[row as usize]).collect();
-        let last = gather_rows(cx.backend(), states.rows.clone(), &last)?;
+        let last = states.pick(cx.backend(), &last)?;
         let scores = decoder.logits(cx, last)?;
         cx.put("next", Value::Logits(scores));
     }
     if cx.wants("last") || cx.wants("eos") {
         let last: Vec<u32> = last_rows(tokens).into_iter().map(|row| places[row as usize]).collect();
-        let last = gather_rows(cx.backend(), states.rows.clone(), &last)?;
+        let last = states.pick(cx.backend(), &last)?;
         cx.put("last", Value::Vector(last.clone()));
         let eos = match projection {
             None => last,
@@ -88,10 +88,7 @@ pub fn put_text<B: Backend>(
         put_predictions(cx, decoder, states, tokens, &places)?;
     }
     if cx.wants("hidden") || cx.wants("logits") {
-        let text = match states.layout.queries {
-            0 => states.rows.clone(),
-            _ => gather_rows(cx.backend(), states.rows.clone(), &places)?,
-        };
+        let text = states.pick(cx.backend(), &places)?;
         let sequence = |rows: Matrix<B>| {
             let width = rows.shape().1;
             Ok::<_, TensorError>(Value::Sequence(reshape::<_, _, B>(
@@ -117,7 +114,7 @@ fn put_predictions<B: Backend>(
 ) -> Result<(), TensorError> {
     let (rows, targets) = predicting(tokens, places);
     if cx.wants("predictions") {
-        let rows = gather_rows(cx.backend(), states.rows.clone(), &rows)?;
+        let rows = states.pick(cx.backend(), &rows)?;
         let logits = decoder.logits(cx, rows)?;
         cx.put("predictions", Value::Logits(logits));
     }

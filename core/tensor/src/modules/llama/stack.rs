@@ -122,10 +122,34 @@ impl Layout {
 
 /// The states of a batch of sequences after the final norm.
 pub struct States<B: Backend> {
-    /// `[B N, C]`
-    pub rows: Matrix<B>,
+    /// `[B N, C]`, or those of `places`.
+    rows: Matrix<B>,
+    /// The rows of `[B N, C]` that there are, in order; none for all.
+    places: Option<Arc<[u32]>>,
     /// Where what lies.
     pub layout: Layout,
+}
+
+impl<B: Backend> States<B> {
+    /// Some rows of `[B N, C]`.
+    ///
+    /// # Errors
+    /// [`TensorError::Shape`] for a row that [`rows_read`] did not name.
+    pub fn pick(&self, backend: &B, places: &[u32]) -> Result<Matrix<B>, TensorError> {
+        let all = match &self.places {
+            Some(known) => **known == *places,
+            None => places.iter().copied().eq(0..self.rows.shape().0 as u32),
+        };
+        if all {
+            return Ok(self.rows.clone());
+        }
+        let Some(known) = &self.places else { return gather_rows(backend, self.rows.clone(), places) };
+        let place = |row: &u32| match known.binary_search(row) {
+            Ok(place) => Ok(place as u32),
+            Err(_) => Err(TensorError::shape("a row that was computed", "one that outputs read", row)),
+        };
+        gather_rows(backend, self.rows.clone(), &places.iter().map(place).collect::<Result<Vec<_>, _>>()?)
+    }
 }
 
 /// Queries, what they look at, and how.
@@ -157,7 +181,7 @@ struct Shape {
 }
 
 impl Shape {
-    /// One layer, `[B, N, C]`: self-attention, cross-attention of the queries, perceptron.
+    /// One layer, `[B, N, C]` or what [`Rows`] leaves of it: self-attention, cross-attention of the queries, perceptron.
     fn run<B: Backend>(
         &self,
         backend: &B,
@@ -165,7 +189,7 @@ impl Shape {
         layer: Layer<B>,
         kept: Option<(&mut KvCache<B>, usize)>,
     ) -> Result<Seq<B>, TensorError> {
-        let x = match kept.is_some() || layer.pairs.in_attention() {
+        let x = match layer.step_by_step {
             true => {
                 let weights = (layer.attention, &layer.pairs);
                 attend(backend, x, weights, &self.positions, &self.mask, kept)?
@@ -180,40 +204,76 @@ impl Shape {
     }
 }
 
-/// The perceptron branch of a layer, `[B, N, C]`, of some of the rows; the others become zero.
+/// Which rows of a batch `[B N, C]` a perceptron computes.
+#[derive(Clone)]
+enum Rows {
+    All,
+    /// These, in order; the others become zero, for nobody sees them.
+    Seen(Arc<[u32]>),
+    /// These are all that is left, `[1, rows, C]`.
+    Left(Arc<[u32]>),
+}
+
+impl Rows {
+    /// Those of all layers but the last, and those of the last.
+    fn of_layers<B: Backend>(cx: &Forward<'_, B>, layout: &Layout, tokens: Option<&Tokens>) -> [Self; 2] {
+        // Moving the others costs something, too.
+        let pays = |rows: &[u32]| {
+            cx.backend().gains_by_fewer_rows() && 8 * rows.len() <= 7 * layout.batch * layout.len()
+        };
+        let Some(read) = rows_read(cx, layout, tokens) else { return [Self::All, Self::All] };
+        let (seen, left) = (layout.real_and(&read), read);
+        [
+            if pays(&seen) { Self::Seen(seen.into()) } else { Self::All },
+            if pays(&left) { Self::Left(left.into()) } else { Self::All },
+        ]
+    }
+}
+
+/// The perceptron branch of a layer, `[B, N, C]`, of some of the rows.
 fn perceptron<B: Backend>(
     backend: &B,
     x: Seq<B>,
     (w, pairs): (LlamaMlp<B>, &Pairs<B>),
-    rows: &[u32],
+    rows: &Rows,
 ) -> Result<Seq<B>, TensorError> {
     let shape @ (batch, len, width) = *x.shape();
-    if rows.len() == batch * len {
-        return pairs.mlp(backend, x, w);
+    let (Rows::Seen(places) | Rows::Left(places)) = rows else { return pairs.mlp(backend, x, w) };
+    let some = gather_rows(backend, reshape::<_, _, B>(x, (batch * len, width))?, places)?;
+    let some = pairs.mlp(backend, reshape::<_, _, B>(some, (1, places.len(), width))?, w)?;
+    if let Rows::Left(_) = rows {
+        return Ok(some);
     }
-    let some = gather_rows(backend, reshape::<_, _, B>(x, (batch * len, width))?, rows)?;
-    let some = pairs.mlp(backend, reshape::<_, _, B>(some, (1, rows.len(), width))?, w)?;
-    let some = reshape::<_, _, B>(some, (rows.len(), width))?;
-    let others: Matrix<B> =
-        constant(backend, vec![B::Elem::of(0.0); batch * len * width], (batch * len, width))?;
-    reshape::<_, _, B>(scatter_rows(backend, others, some, rows)?, shape)
+    let some = reshape::<_, _, B>(some, (places.len(), width))?;
+    let zeros = vec![B::Elem::of(0.0); batch * len * width];
+    let zeros: Matrix<B> = constant(backend, zeros, (batch * len, width))?;
+    reshape::<_, _, B>(scatter_rows(backend, zeros, some, places)?, shape)
 }
 
 /// The weights of one layer, and the visual features that its queries look at.
 struct Layer<B: Backend> {
     attention: LlamaAttention<B>,
+    /// Whether self-attention is more than the fused operation does, or less than it would keep.
+    step_by_step: bool,
     cross: Option<(CrossAttention<B>, Seq<B>)>,
     mlp: LlamaMlp<B>,
     pairs: Pairs<B>,
-    /// Rows of `[B N, C]` that the perceptron is for, in order.
-    rows: Arc<[u32]>,
+    /// Those of the perceptron.
+    rows: Rows,
 }
 
 impl<B: Backend> Weights<B> for Layer<B> {
     fn with_tape(&self, tape: &Tape<B>) -> Self {
         let cross = self.cross.as_ref().map(|(cross, seen)| (cross.with_tape(tape), seen.with_tape(tape)));
         let (attention, mlp) = (self.attention.with_tape(tape), self.mlp.with_tape(tape));
-        Self { attention, cross, mlp, pairs: self.pairs.with_tape(tape), rows: self.rows.clone() }
+        Self {
+            attention,
+            step_by_step: self.step_by_step,
+            cross,
+            mlp,
+            pairs: self.pairs.with_tape(tape),
+            rows: self.rows.clone(),
+        }
     }
 
     fn tape(&self) -> Tape<B> {
@@ -252,14 +312,7 @@ impl<'a, B: Backend> Stack<'a, B> {
             mask: self.layout.mask(),
             queries: self.layout.places_of_queries().into(),
         };
-        // Others attend to every real row; behind the last layer only those rows count that outputs read.
-        let (real, last): (Arc<[u32]>, Arc<[u32]>) = match rows_read(cx, &self.layout, tokens) {
-            Some(read) => (self.layout.real_and(&read).into(), read.into()),
-            None => {
-                let all: Arc<[u32]> = (0..(batch * len) as u32).collect();
-                (all.clone(), all)
-            }
-        };
+        let [seen, left] = Rows::of_layers(cx, &self.layout, tokens);
         let mut cache = cx.wants("cache").then(|| KvCache::begin(batch, self.layout.seen()));
         for index in 0..self.decoder.depth {
             self.put_states(cx, index, &rows)?;
@@ -268,13 +321,16 @@ impl<'a, B: Backend> Stack<'a, B> {
                 None => None,
             };
             let pairs = self.decoder.layer_pairs(cx, index)?;
-            let as_kept = cache.is_some() || pairs.in_attention();
+            let step_by_step = cache.is_some()
+                || pairs.in_attention()
+                || (cx.backend().keeps_weights() && self.decoder.shares_keys());
             let layer = Layer {
-                attention: self.decoder.attention(cx, index, as_kept)?,
+                attention: self.decoder.attention(cx, index, step_by_step)?,
+                step_by_step,
                 cross,
                 mlp: self.decoder.mlp(cx, index)?,
                 pairs,
-                rows: if index + 1 < self.decoder.depth { real.clone() } else { last.clone() },
+                rows: if index + 1 < self.decoder.depth { seen.clone() } else { left.clone() },
             };
             let x = reshape::<_, _, B>(rows, (batch, len, self.decoder.width))?;
             let x = match &mut cache {
@@ -287,14 +343,19 @@ impl<'a, B: Backend> Stack<'a, B> {
                 }
                 None => shape.run(cx.backend(), x, layer, None)?,
             };
-            rows = reshape::<_, _, B>(x, (batch * len, self.decoder.width))?;
+            let &(batch, len, width) = x.shape();
+            rows = reshape::<_, _, B>(x, (batch * len, width))?;
         }
         if let Some(cache) = cache {
             cx.put("cache", Value::Cache(cache));
         }
         let rows = self.decoder.finish(cx, rows)?;
         self.put_states(cx, self.decoder.depth, &rows)?;
-        Ok(States { rows, layout: self.layout })
+        let places = match left {
+            Rows::Left(places) if self.decoder.depth > 0 => Some(places),
+            _ => None,
+        };
+        Ok(States { rows, places, layout: self.layout })
     }
 
     /// Reads one more token of each sequence, whose beginnings the input `cache` holds; writes the output `cache`.
@@ -323,10 +384,10 @@ impl<'a, B: Backend> Stack<'a, B> {
         }
         cx.put("cache", Value::Cache(cache));
         let rows = decoder.finish(cx, reshape::<_, _, B>(x, (batch, decoder.width))?)?;
-        Ok(States { rows, layout: Layout::text(tokens) })
+        Ok(States { rows, places: None, layout: Layout::text(tokens) })
     }
 
-    /// Output `states.i`: the whole sequences before layer `i`, the last ones after the final norm.
+    /// Output `states.i`: the whole sequences before layer `i`, the last ones after the final norm. Who wants one gets every row.
     fn put_states(&self, cx: &mut Forward<'_, B>, index: usize, rows: &Matrix<B>) -> Result<(), TensorError> {
         let port = format!("states.{index}");
         if cx.wants(&port) {
