@@ -2,16 +2,18 @@
 
 mod cache;
 mod decoder;
+mod layout;
 mod lora;
 mod outputs;
 mod stack;
 
 pub use cache::KvCache;
 pub use decoder::Decoder;
+pub(super) use layout::Layout;
+pub use layout::Mix;
 pub use lora::{Lora, Projection};
 pub(super) use outputs::{TextOutputs, put_text};
-pub use stack::Mix;
-pub(super) use stack::{Layout, Looking, Stack};
+pub(super) use stack::{Looking, Stack};
 
 use crate::{
     backend::Backend,

@@ -4,7 +4,8 @@ use dfdx::prelude::HasShape;
 
 use super::{
     decoder::{Decoder, last_rows},
-    stack::{Layout, States},
+    layout::Layout,
+    stack::States,
 };
 use crate::{
     backend::Backend,
