@@ -17,7 +17,7 @@ use crate::{
     element::Element,
     error::{TensorError, expect_size},
     mask::Mask,
-    module::Forward,
+    module::{Forward, Mode, PerRecord},
     tape::Tape,
     tensor::{Matrix, Seq, constant, gather_rows, reshape, scatter_rows},
     value::{Tokens, Value},
@@ -118,11 +118,17 @@ enum Rows {
 }
 
 impl Rows {
-    /// Those of all layers but the last, and those of the last.
-    fn of_layers<B: Backend>(cx: &Forward<'_, B>, layout: &Layout, tokens: Option<&Tokens>) -> [Self; 2] {
+    /// Those of all layers but the last, and those of the last. All where LoRA drops elements out: what is drawn goes by the row.
+    fn of_layers<B: Backend>(
+        cx: &Forward<'_, B>,
+        decoder: &Decoder,
+        layout: &Layout,
+        tokens: Option<&Tokens>,
+    ) -> [Self; 2] {
+        let draws = cx.mode() == Mode::Train && decoder.per_record() == PerRecord::Draws;
         // Moving the others costs something, too.
         let pays = |rows: &[u32]| {
-            cx.backend().gains_by_fewer_rows() && 8 * rows.len() <= 7 * layout.batch * layout.len()
+            !draws && cx.backend().gains_by_fewer_rows() && 8 * rows.len() <= 7 * layout.batch * layout.len()
         };
         let Some(read) = rows_read(cx, layout, tokens) else { return [Self::All, Self::All] };
         let (seen, left) = (layout.real_and(&read), read);
@@ -215,7 +221,7 @@ impl<'a, B: Backend> Stack<'a, B> {
             mask: self.layout.mask(),
             queries: self.layout.places_of_queries().into(),
         };
-        let [seen, left] = Rows::of_layers(cx, &self.layout, tokens);
+        let [seen, left] = Rows::of_layers(cx, self.decoder, &self.layout, tokens);
         let mut cache = cx.wants("cache").then(|| KvCache::begin(batch, self.layout.seen()));
         for index in 0..self.decoder.depth {
             self.put_states(cx, index, &rows)?;
