@@ -71,7 +71,9 @@ impl Compact {
     /// What the panels take.
     pub fn bytes(&self) -> usize {
         match &self.panels {
-            Panels::Single(_) => size_of::<f32>() * self.inputs * self.outputs,
+            Panels::Single(_) => {
+                size_of::<f32>() * self.inputs * self.outputs.next_multiple_of(packed::width(self.level))
+            }
             Panels::Bf16(halves) | Panels::F16(halves) => size_of_val(halves.as_slice()),
             Panels::Blocks(blocks) => blocks.bytes(),
         }

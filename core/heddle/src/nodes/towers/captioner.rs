@@ -76,11 +76,10 @@ impl Captioner {
         Need { precision: self.precision, learns: false, batch }
     }
 
-    /// Bytes of its weights. The processor keeps a second form of what a decoder's steps read, in two bytes a weight (in four
-    /// below 256 MiB).
+    /// Bytes of its weights, without the second form that a processor keeps of what a decoder's steps read.
     pub fn memory_bytes(&self) -> u64 {
         let Ok((graph, node)) = self.writer() else { return 0 };
-        precision::bytes(self.precision).max(6) * graph.count_parameters(&graph.graph().upstream(&[node]))
+        precision::bytes(self.precision) * graph.count_parameters(&graph.graph().upstream(&[node]))
     }
 
     /// The graph and the decoder in it.
