@@ -86,7 +86,6 @@ impl Compute {
     pub fn numerics(self, need: Need) -> String {
         match self {
             Self::Cpu if need.learns => "cpu 4".to_owned(),
-            Self::Cpu if need.precision == Precision::Bf16 => "cpu 3".to_owned(),
             Self::Cpu => "cpu 2".to_owned(),
             Self::Cuda(_) if need.learns => "cuda 1".to_owned(),
             Self::Cuda(_) => format!("cuda 1, batches of {}", need.batch),

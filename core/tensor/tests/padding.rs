@@ -2,7 +2,7 @@
 //! bits that it has when every row is computed, and the same gradients.
 
 use heddle_tensor::{
-    Backend, Cpu, DynModule, Forward, HostTensor, Mode, Parameters, Tape, Tokens, Value, backward,
+    Backend, Cpu, DynModule, Forward, HostTensor, Mode, Module, Parameters, Tape, Tokens, Value, backward,
     modules::{Decoder, Llama, Lora, Mix, Probe, Projection, Qllama, Vision},
     value::ValueKind,
 };
@@ -61,16 +61,24 @@ fn pass<B: Backend>(
     (host.data, grads.names().map(by_name).collect())
 }
 
+/// `wanted` is the same with every row, alone, and beside what reads other rows.
 fn check(module: &dyn DynModule, vision: bool, wanted: &str) {
     let backend = Cpu::default();
     let (all, expected) = pass(&backend, module, vision, (wanted, Some("hidden")));
-    let (some, found) = pass(&backend, module, vision, (wanted, None));
-    assert!(all.iter().map(|x| x.to_bits()).eq(some.iter().map(|x| x.to_bits())), "{wanted}");
-    assert_eq!(found.len(), expected.len());
-    for ((name, found), (_, expected)) in found.iter().zip(&expected) {
-        let largest = expected.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
-        let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(worst <= 1e-5 * largest, "{wanted}, {name}: off by {worst:e} of {largest:e}");
+    for beside in [None, Some("eos"), Some("predictions")] {
+        let (some, found) = pass(&backend, module, vision, (wanted, beside));
+        let what = format!("{wanted} beside {beside:?}");
+        assert!(all.iter().map(|x| x.to_bits()).eq(some.iter().map(|x| x.to_bits())), "{what}");
+        for (name, expected) in &expected {
+            let largest = expected.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
+            // A weight that only the other output reads may or may not have a gradient, of zeros.
+            let Some((_, found)) = found.iter().find(|(other, _)| other == name) else {
+                assert!(largest == 0.0, "{what}: no gradient of {name}");
+                continue;
+            };
+            let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst <= 1e-5 * largest, "{what}, {name}: off by {worst:e} of {largest:e}");
+        }
     }
 }
 
@@ -106,4 +114,20 @@ fn checkpoints_leave_out_the_same() {
         pass(&backend, &module, false, ("eos", Some("predictions")))
     });
     assert!(found[0] == found[1]);
+}
+
+/// Behind queries a text may have no token; what would predict one is then an error.
+#[test]
+fn nothing_predicts_without_a_token() {
+    let vision = Some(Vision { width: VISION, queries: 4, every: 2, mix: Mix::Causal });
+    let module = Qllama { decoder: decoder(None), vision, projection: None, head: true, text: true };
+    let backend = Cpu::default();
+    let specs = Module::parameters(&module).into_iter().map(|spec| (spec.name.clone(), spec));
+    let parameters = Parameters::init(specs, 5, &backend).unwrap();
+    let seen = HostTensor { shape: vec![1, 3, VISION], data: numbers("seen", 3 * VISION) };
+    let seen = value(&backend, ValueKind::Sequence, seen, &Tape::off());
+    let mut cx = Forward::new(&backend, parameters.scope(""), Mode::Train, 7).input("vision", seen);
+    cx = cx.input("text", Value::Text(Tokens::new(Vec::new(), 1, 0).unwrap())).want("predictions");
+    let error = backend.run(&module, &mut cx).unwrap_err().to_string();
+    assert!(error.contains("tokens of the texts"), "{error}");
 }

@@ -59,11 +59,6 @@ pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
     /// What the module's `forward` returns.
     fn run(&self, module: &dyn DynModule, cx: &mut Forward<'_, Self>) -> Result<(), TensorError>;
 
-    /// Whether what is made of weights is found again by where these lie: those that a pass makes anew would pile up.
-    fn keeps_weights(&self) -> bool {
-        false
-    }
-
     /// Whether it pays to leave out an eighth of a sequence's rows: gathering the others and putting them back costs less.
     fn gains_by_fewer_rows(&self) -> bool {
         true
@@ -153,7 +148,8 @@ pub trait Backend: Clone + Debug + Send + Sync + Sized + 'static {
         step: &AdamWStep,
     ) -> Result<(), TensorError>;
 
-    /// `x w^T + bias`: `[R, in]`, `[out, in]`, `[out]` to `[R, out]`.
+    /// `x w^T + bias`: `[R, in]`, `[out, in]`, `[out]` to `[R, out]`. `w` is a parameter, of which a backend may keep what it makes;
+    /// for other products there is [`Backend::similarities`].
     ///
     /// # Errors
     /// [`TensorError::Device`], here and in all operations below.

@@ -1,11 +1,12 @@
 //! What the operations on whole sub-layers take: their weights, as tensors with tapes.
 
-use dfdx::prelude::{Merge, PutTape, Shape, SplitTape};
+use dfdx::prelude::{HasShape, Merge, PutTape, Shape, SplitTape};
 
 use crate::{
     backend::Backend,
+    error::{TensorError, expect_size},
     tape::Tape,
-    tensor::{Matrix, Row, Tensor},
+    tensor::{Matrix, Row, Tensor, gather_rows},
 };
 
 /// An RMS norm (Zhang and Sennrich, 2019): `weight x / sqrt(mean(x^2) + eps)`.
@@ -73,16 +74,48 @@ pub struct LlamaAttention<B: Backend> {
     pub norm: RmsNorm<B>,
     /// `[C, C]`
     pub query: Matrix<B>,
-    /// `[C, C]`
+    /// `[K, C]`: `K / (C / heads)` heads, each read by as many heads of the queries (Ainslie et al., 2023).
     pub key: Matrix<B>,
-    /// `[C, C]`
+    /// `[K, C]`
     pub value: Matrix<B>,
     /// `[C, C]`
     pub out: Matrix<B>,
-    /// Number of heads; `C / heads` columns each, scores divided by the root of that.
+    /// Number of heads of the queries; `C / heads` columns each, scores divided by the root of that.
     pub heads: usize,
     /// Base of the rotary frequencies.
     pub rope_base: f64,
+}
+
+impl<B: Backend> LlamaAttention<B> {
+    /// The same with a head of keys and values for every head of the queries, `[C, C]`.
+    ///
+    /// # Errors
+    /// [`TensorError::Shape`] if the heads cannot be shared out evenly.
+    pub fn for_each_head(mut self, backend: &B) -> Result<Self, TensorError> {
+        if let Some(rows) = self.repeated_rows()? {
+            self.key = gather_rows(backend, self.key, &rows)?;
+            self.value = gather_rows(backend, self.value, &rows)?;
+        }
+        Ok(self)
+    }
+
+    /// Which row of `key` and `value` belongs to each column of the queries; none if that is its own.
+    ///
+    /// # Errors
+    /// as [`LlamaAttention::for_each_head`]
+    pub(super) fn repeated_rows(&self) -> Result<Option<Vec<u32>>, TensorError> {
+        let (&(width, _), &(kept, _)) = (self.query.shape(), self.key.shape());
+        expect_size("rows of the values' projection", kept, self.value.shape().0)?;
+        let (size, heads) = (width / self.heads.max(1), self.heads.max(1));
+        let whole = size > 0 && kept > 0 && kept.is_multiple_of(size) && heads.is_multiple_of(kept / size);
+        if !whole {
+            let expected = format!("whole heads of {size} that divide {heads}");
+            return Err(TensorError::shape("rows of the keys' projection", expected, kept));
+        }
+        let readers = heads * size / kept;
+        let row = |column: usize| (column / size / readers * size + column % size) as u32;
+        Ok((readers > 1).then(|| (0..width).map(row).collect()))
+    }
 }
 
 /// Cross-attention of a QLLaMA layer from queries to visual features, with both norms, without biases.

@@ -47,13 +47,13 @@ enum Panels {
 }
 
 impl Compact {
-    /// `w: [N, K]` in its smallest form.
-    pub fn new(w: &[f32], inputs: usize) -> Self {
-        Self::smaller(w, inputs, level()).unwrap_or_else(|| Self {
-            panels: Panels::Single(Packed::transposed(w, inputs, None)),
-            inputs,
-            outputs: w.len() / inputs.max(1),
-            level: level(),
+    /// `w: [N, K]` in its smallest form; none if that is `f32` and `room` does not grant the bytes for it.
+    pub fn new(w: &[f32], inputs: usize, room: impl FnOnce(usize) -> bool) -> Option<Self> {
+        let (outputs, level) = (w.len() / inputs.max(1), level());
+        let single = size_of::<f32>() * inputs * outputs.next_multiple_of(packed::width(level));
+        Self::smaller(w, inputs, level).or_else(|| {
+            let pack = || Panels::Single(Packed::transposed(w, inputs, None));
+            room(single).then(|| Self { panels: pack(), inputs, outputs, level })
         })
     }
 
@@ -66,17 +66,6 @@ impl Compact {
             .or_else(|| halves::pack(w, inputs, width, halves::to_bf16).map(Panels::Bf16))
             .or_else(|| halves::pack(w, inputs, width, halves::to_f16).map(Panels::F16))?;
         Some(Self { panels, inputs, outputs, level })
-    }
-
-    /// What the panels take.
-    pub fn bytes(&self) -> usize {
-        match &self.panels {
-            Panels::Single(_) => {
-                size_of::<f32>() * self.inputs * self.outputs.next_multiple_of(packed::width(self.level))
-            }
-            Panels::Bf16(halves) | Panels::F16(halves) => size_of_val(halves.as_slice()),
-            Panels::Blocks(blocks) => blocks.bytes(),
-        }
     }
 
     /// `out = x w^T` or `out += x w^T`, a task for each panel: all threads read weights even for one row.
@@ -105,7 +94,8 @@ impl Compact {
                 let start = if from == 0 && write == Write::Overwrite { Start::Zero } else { Start::Out };
                 let panel = self.terms(panel, from, &mut expanded[..depth * width]);
                 let block = Block { x: &x[from..], x_stride: inputs, panel, depth, columns, start };
-                packed::rows_of_panel(self.level, &block, rows, part, columns);
+                // SAFETY: `new` asked the processor for this level.
+                unsafe { packed::rows_of_panel(self.level, &block, rows, part, columns) };
             }
         });
     }

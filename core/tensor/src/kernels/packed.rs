@@ -124,7 +124,8 @@ impl Packed {
                     columns: width.min(self.columns - first),
                     start,
                 };
-                rows_of_panel(self.level, &block, rows, &mut out[first..], self.columns);
+                // SAFETY: `level` found the instructions.
+                unsafe { rows_of_panel(self.level, &block, rows, &mut out[first..], self.columns) };
             }
         }
     }
@@ -135,8 +136,17 @@ impl Packed {
     }
 }
 
-/// `out[i, ..columns] = start + x[i, ..depth] panel` for `rows` rows, `out_stride` elements apart; `level` is from [`level`].
-pub fn rows_of_panel(level: Level, block: &Block<'_>, rows: usize, out: &mut [f32], out_stride: usize) {
+/// `out[i, ..columns] = start + x[i, ..depth] panel` for `rows` rows, `out_stride` elements apart.
+///
+/// # Safety
+/// The processor has the instructions of `level`.
+pub unsafe fn rows_of_panel(
+    level: Level,
+    block: &Block<'_>,
+    rows: usize,
+    out: &mut [f32],
+    out_stride: usize,
+) {
     let Block { x, x_stride, panel, depth, columns, .. } = *block;
     assert!(
         rows > 0
@@ -148,7 +158,7 @@ pub fn rows_of_panel(level: Level, block: &Block<'_>, rows: usize, out: &mut [f3
     );
     match level {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: whoever has this level has asked the processor for it (`level`); the sizes were checked.
+        // SAFETY: the caller promises the instructions; the sizes were checked.
         Level::Avx512 => unsafe { avx512::rows(block, rows, out, out_stride) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.

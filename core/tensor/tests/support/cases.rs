@@ -116,6 +116,12 @@ cases! { ($) case_tests
         let mask = Mask::Padding { keep: Arc::from([true, true, false, true, true, true]), causal: true };
         b.llama_attention(seq(x, 2, 3)?, w, &[0, 1, 2], &mask)
     };
+    llama_attention_shared: [24, 4, 16, 8, 8, 16], |b, [x, norm, query, key, value, out]| {
+        let norm = RmsNorm { weight: norm, eps: 1e-3 };
+        let [query, key, value, out] = [mat(query, 4)?, mat(key, 2)?, mat(value, 2)?, mat(out, 4)?];
+        let w = LlamaAttention { norm, query, key, value, out, heads: 2, rope_base: 100.0 };
+        b.llama_attention(seq(x, 2, 3)?, w, &[0, 1, 2], &Mask::Causal)
+    };
     llama_mlp: [24, 4, 20, 20, 20], |b, [x, norm, gate, up, down]| {
         let norm = RmsNorm { weight: norm, eps: 1e-3 };
         b.llama_mlp(seq(x, 2, 3)?, LlamaMlp { norm, gate: mat(gate, 5)?, up: mat(up, 5)?, down: mat(down, 4)? })

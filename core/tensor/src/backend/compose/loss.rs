@@ -65,7 +65,7 @@ pub fn contrastive<B: Backend>(
     smoothing: f64,
 ) -> Result<Scalar<B>, TensorError> {
     let &(batch, _) = image.shape();
-    let logits = backend.linear(image, text, None)?;
+    let logits = backend.similarities(image, text)?;
     let scale = scale.try_broadcast_like::<_, Axes2<0, 1>>(&(batch, batch)).on_device()?;
     let per_image = logits.try_mul(scale).on_device()?;
     let per_text = per_image.clone().try_permute::<(usize, usize), Axes2<1, 0>>().on_device()?;

@@ -60,7 +60,7 @@ pub fn llama_attention<B: Backend>(
     positions: &[u32],
     mask: &Mask,
 ) -> Result<Seq<B>, TensorError> {
-    let shape = *x.shape();
+    let (shape, w) = (*x.shape(), w.for_each_head(backend)?);
     let normed = backend.rms_norm(rows::<B>(x.clone())?, w.norm.weight, w.norm.eps)?;
     let project =
         |weight: Matrix<B>| reshape::<_, _, B>(backend.linear(normed.clone(), weight, None)?, shape);

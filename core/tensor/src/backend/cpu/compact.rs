@@ -35,12 +35,10 @@ impl CompactWeights {
     }
 
     fn make(&self, w: &[f32], inputs: usize) -> Option<Arc<Compact>> {
-        let compact = Compact::new(w, inputs);
-        let bytes = compact.bytes();
-        let fits = |left: usize| left.checked_sub(bytes);
-        let kept = bytes < size_of_val(w)
-            || self.single.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
-        kept.then(|| Arc::new(compact))
+        let left = |bytes: usize| move |left: usize| left.checked_sub(bytes);
+        let room =
+            |bytes| self.single.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left(bytes)).is_ok();
+        Compact::new(w, inputs, room).map(Arc::new)
     }
 }
 
@@ -56,7 +54,14 @@ mod tests {
         super::{Cpu, own_op::read},
         *,
     };
-    use crate::tensor::constant;
+    use crate::{
+        DynModule as _, Parameters, Tokens, Value,
+        backend::Backend as _,
+        generate::{Decoding, NextToken as _},
+        module::{Forward, Mode},
+        modules::{Decoder, Llama},
+        tensor::constant,
+    };
 
     /// What only `f32` gives back is kept as long as there is room for it, and what is smaller always.
     #[test]
@@ -66,13 +71,47 @@ mod tests {
             let values: Vec<f32> = (0..64 * 64).map(of).collect();
             read(constant::<_, Cpu>(&Cpu::default(), values, (64, 64)).unwrap()).unwrap()
         };
-        let single = [7, 9, 11].map(|_| input(|i| (i as f32).sqrt()));
+        let single = [(); 3].map(|()| input(|i| (i as f32).sqrt()));
         let half = input(|i| (i % 200) as f32);
         let room = CompactWeights { single: AtomicUsize::new(2 * 4 * 64 * 64 + 100), ..Default::default() };
         let kept = single.each_ref().map(|w| room.of(w, dims).is_some());
         assert_eq!(kept, [true, true, false]);
         assert!(room.of(&single[0], dims).is_some() && room.of(&single[2], dims).is_none());
-        assert!(room.of(&half, dims).is_some_and(|kept| kept.bytes() < 4 * 64 * 64));
+        assert_eq!(room.single.load(Ordering::Relaxed), 100);
+        assert!(room.of(&half, dims).is_some());
         assert!(room.of(&half, Dims { rows: MOST_ROWS + 1, ..dims }).is_none());
+    }
+
+    /// Prompts and steps, whole passes and texts: every matrix once, whatever follows.
+    #[test]
+    fn passes_do_not_pile_up_weights() {
+        for kv_heads in [None, Some(2)] {
+            let sizes = Decoder {
+                vocab: 20,
+                width: 16,
+                depth: 2,
+                heads: 4,
+                kv_heads,
+                mlp_width: 24,
+                ..Decoder::default()
+            };
+            let module = Llama { decoder: sizes, projection: Some(7), head: true, ..Llama::default() };
+            let backend = Cpu::inference();
+            let specs = module.parameters().into_iter().map(|spec| (spec.name.clone(), spec));
+            let parameters = Parameters::init(specs, 0, &backend).unwrap();
+            let text = || ("text".to_owned(), Value::Text(Tokens::new((1..7).collect(), 2, 3).unwrap()));
+            let counts = [(); 2].map(|()| {
+                let (port, value) = text();
+                let mut cx = Forward::new(&backend, parameters.scope(""), Mode::Eval, 0)
+                    .input(port, value)
+                    .want("eos");
+                backend.run(&module, &mut cx).unwrap();
+                let (mut decoding, _) = Decoding::start(&module, &parameters, "", vec![text()]).unwrap();
+                decoding.next(&[0, 1], &[3, 4]).unwrap();
+                backend.compact.as_ref().unwrap().matrices.len()
+            });
+            // Four matrices of attention, three of the perceptron in each layer, and the head.
+            assert_eq!(counts, [2 * 7 + 1; 2]);
+        }
     }
 }

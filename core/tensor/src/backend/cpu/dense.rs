@@ -27,25 +27,23 @@ pub(super) fn linear(
     bias: Option<Row<Cpu>>,
 ) -> Result<Matrix<Cpu>, TensorError> {
     let dims = Dims { rows: x.shape().0, inputs: x.shape().1, outputs: w.shape().0 };
-    let inputs = [Some(read(x)?), Some(read(w)?), bias.map(read).transpose()?];
-    let [Some(x), Some(w), bias] = &inputs else { unreachable!("both factors were read") };
-    let tape = merged(inputs.iter().flatten());
+    let (x, w, bias) = (read(x)?, read(w)?, bias.map(read).transpose()?);
+    let tape = merged([&x, &w].into_iter().chain(&bias));
     let shape = (dims.rows, dims.outputs);
     if let Some(frozen) = backend.frozen.as_ref().filter(|_| dims.inputs > 0) {
         let pack = || Layer::Linear(PackedWeights::pack(w.data(), dims.outputs, dims.inputs));
-        let layer = frozen.layer([w], &tape, pack)?;
+        let layer = frozen.layer([&w], &tape, pack)?;
         let Layer::Linear(packed) = &*layer else { unreachable!("the weights are a linear layer's") };
         let mut out = vec![0.0; dims.rows * dims.outputs];
         bf16::linear(frozen.engine, x.data(), packed, bias.as_ref().map(Input::data), &mut out);
         return constant(backend, out, shape);
     }
-    if let Some(kept) = backend.kept_matrix(w, dims, &tape) {
+    if let Some(kept) = backend.kept_matrix(&w, dims, &tape) {
         let mut out = vec![0.0; dims.rows * dims.outputs];
         let write = linear::begin(bias.as_ref().map(Input::data), &mut out, dims.outputs);
         kept.product(x.data(), &mut out, write);
         return constant(backend, out, shape);
     }
-    let [Some(x), Some(w), bias] = inputs else { unreachable!("both factors were read") };
     product_of(backend, x, w, bias, dims)
 }
 

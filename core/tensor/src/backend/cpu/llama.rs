@@ -44,12 +44,21 @@ struct Attention {
 }
 
 impl Attention {
-    /// The weights for frozen towers.
-    fn packed(&self) -> bf16::LlamaAttention {
+    /// The weights for frozen towers, with the rows of keys and values that are `repeated`.
+    fn packed(&self, repeated: Option<&[u32]>) -> bf16::LlamaAttention {
         let width = self.width;
+        let [q, k, v] = self.qkv.each_ref().map(Input::data);
+        let rows = |w: &[f32]| -> Vec<f32> {
+            let places = repeated.unwrap_or_default().iter().map(|&place| place as usize * width);
+            places.flat_map(|first| w[first..first + width].to_vec()).collect()
+        };
+        let qkv = match repeated {
+            None => PackedWeights::stack(&[q, k, v], width),
+            Some(_) => PackedWeights::stack(&[q, &rows(k), &rows(v)], width),
+        };
         bf16::LlamaAttention {
             norm: bf16::Norm { weight: self.norm.data().to_vec(), eps: self.eps },
-            qkv: PackedWeights::stack(&self.qkv.each_ref().map(Input::data), width),
+            qkv,
             out: PackedWeights::pack(self.out.data(), width, width),
             heads: self.heads,
         }
@@ -84,6 +93,11 @@ pub(super) fn attention(
 ) -> Result<Seq<Cpu>, TensorError> {
     let shape @ (batch, len, width) = *x.shape();
     mask.check(batch, len, len)?;
+    // What is packed is found again by the parameters themselves, and repeated only then.
+    let (w, repeated) = match backend.frozen {
+        Some(_) => (w.clone(), w.repeated_rows()?),
+        None => (w.for_each_head(backend)?, None),
+    };
     let op = Attention {
         x: read(x)?,
         norm: read(w.norm.weight)?,
@@ -101,7 +115,7 @@ pub(super) fn attention(
     let mut out = vec![0.0; op.x.data().len()];
     if let Some(frozen) = &backend.frozen {
         let weights = op.inputs().into_iter().skip(1);
-        let layer = frozen.layer(weights, &tape, || Layer::LlamaAttention(op.packed()))?;
+        let layer = frozen.layer(weights, &tape, || Layer::LlamaAttention(op.packed(repeated.as_deref())))?;
         let Layer::LlamaAttention(packed) = &*layer else { unreachable!("the weights are attention's") };
         let rotary = Rotary::new(positions, width / op.heads, op.rope_base);
         let mask = attention::borrow(mask);
@@ -142,11 +156,11 @@ impl Mlp {
     }
 
     /// The kept forms of gate, up and the last projection.
-    fn kept(&self, backend: &Cpu, tape: &Tape<Cpu>) -> Option<[Arc<Compact>; 3]> {
+    fn kept(&self, backend: &Cpu, tape: &Tape<Cpu>) -> [Option<Arc<Compact>>; 3] {
         let (width, hidden) = (self.width, self.down.data().len() / self.width.max(1));
         let rows = self.x.data().len() / width.max(1);
         let of = |w, inputs, outputs| backend.kept_matrix(w, Dims { rows, inputs, outputs }, tape);
-        Some([of(&self.gate, width, hidden)?, of(&self.up, width, hidden)?, of(&self.down, hidden, width)?])
+        [of(&self.gate, width, hidden), of(&self.up, width, hidden), of(&self.down, hidden, width)]
     }
 
     fn inputs(&self) -> [&Input; 5] {
@@ -184,8 +198,9 @@ pub(super) fn mlp(backend: &Cpu, x: Seq<Cpu>, w: LlamaMlp<Cpu>) -> Result<Seq<Cp
         bf16::llama_mlp(frozen.engine, op.x.data(), packed, &mut out);
         return constant(backend, out, shape);
     }
-    if let Some(kept) = op.kept(backend, &tape) {
-        op.kernel().forward_compact(op.x.data(), kept.each_ref().map(|matrix| &**matrix), &mut out);
+    let kept = op.kept(backend, &tape);
+    if kept.iter().any(Option::is_some) {
+        op.kernel().few_rows(op.x.data(), &mut out, kept.each_ref().map(Option::as_deref));
         return constant(backend, out, shape);
     }
     let saved = op.kernel().forward(op.x.data(), &mut out, tape.is_on());

@@ -45,10 +45,10 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// A CPU for weights that do not change, in single precision with the same bits. Matrices that meet few rows at a time, as
-    /// in a decoder's steps, are kept a second time in the form that is quickest to read, for as long as this value or a clone
-    /// of it lives: weights that were published in 16 bits in two bytes each, blocks of GGUF in one and a quarter. Make one
-    /// for each set of weights.
+    /// A CPU for weights that do not change, in single precision with the same bits. Matrices that meet at most 256 rows at a time,
+    /// as in a decoder's steps, are kept a second time in the form that is quickest to read, for as long as this value or a
+    /// clone of it lives: weights that were published in 16 bits in two bytes each, blocks of GGUF in one and a quarter, others in
+    /// four up to 256 MiB in all. Make one for each set of weights.
     pub fn inference() -> Self {
         Self { compact: Some(Arc::default()), ..Self::default() }
     }
@@ -89,10 +89,6 @@ impl Backend for Cpu {
 
     fn run(&self, module: &dyn DynModule, cx: &mut Forward<'_, Self>) -> Result<(), TensorError> {
         module.forward_cpu(cx)
-    }
-
-    fn keeps_weights(&self) -> bool {
-        self.frozen.is_some()
     }
 
     fn buffer(&self, data: Vec<f32>) -> Result<Vec<f32>, TensorError> {

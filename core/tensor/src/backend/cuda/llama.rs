@@ -75,7 +75,7 @@ pub(super) fn attention(
     positions: &[u32],
     mask: &Mask,
 ) -> Result<Seq<Cuda>, TensorError> {
-    let shape = *x.shape();
+    let (shape, w) = (*x.shape(), w.for_each_head(cuda)?);
     let (batch, len, width) = shape;
     let (rows, kind, sizes) = (batch * len, cuda.kind(), [batch * len, width, width]);
     let scale = ((width / w.heads) as f64).powf(-0.5);

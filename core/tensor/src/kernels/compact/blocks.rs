@@ -42,7 +42,8 @@ impl Blocks {
         filled.then_some(Self { integers, scales, width })
     }
 
-    pub fn bytes(&self) -> usize {
+    #[cfg(test)]
+    pub fn size(&self) -> usize {
         size_of_val(self.integers.as_slice()) + size_of_val(self.scales.as_slice())
     }
 

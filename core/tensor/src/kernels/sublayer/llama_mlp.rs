@@ -5,7 +5,7 @@
 //! Must not know: tensors, tapes.
 
 use crate::kernels::{
-    activation::{silu_mul, silu_mul_gradients},
+    activation::{gated_forward, silu_mul, silu_mul_gradients},
     compact::Compact,
     few::FEW,
     linear::{self, Dims},
@@ -57,7 +57,7 @@ impl LlamaMlp<'_> {
         let (width, hidden) = (self.closing.width, self.closing.inputs());
         let rows = x.len() / width.max(1);
         if rows <= FEW && !save && self.closing.is_plain() {
-            self.few_rows(x, out);
+            self.few_rows(x, out, [None; 3]);
             return None;
         }
         let (gate_w, up_w) =
@@ -89,44 +89,29 @@ impl LlamaMlp<'_> {
         save.then_some(saved)
     }
 
-    /// As [`LlamaMlp::forward`], with the same bits: a tile would have one thread read all weights.
-    fn few_rows(&self, x: &[f32], out: &mut [f32]) {
-        let (width, hidden) = (self.closing.width, self.closing.inputs());
-        let dims = Dims { rows: x.len() / width.max(1), inputs: width, outputs: hidden };
-        let back = Dims { inputs: hidden, outputs: width, ..dims };
-        self.by_steps(
-            x,
-            out,
-            [self.gate, self.up]
-                .map(|w| move |x: &[f32], out: &mut [f32]| linear::forward(x, w, None, out, dims)),
-            |x, out| linear::add(x, self.closing.weight, out, back),
-        );
-    }
-
-    /// As [`LlamaMlp::forward`], with the same bits, by kept forms of gate, up and the last projection.
-    pub fn forward_compact(&self, x: &[f32], [gate, up, down]: [&Compact; 3], out: &mut [f32]) {
-        let overwrite =
-            [gate, up].map(|w| move |x: &[f32], out: &mut [f32]| w.product(x, out, Write::Overwrite));
-        self.by_steps(x, out, overwrite, |x, out| down.product(x, out, Write::Add));
-    }
-
-    /// All rows step by step: `gate_up` overwrites, `down` adds.
-    fn by_steps(
-        &self,
-        x: &[f32],
-        out: &mut [f32],
-        gate_up: [impl Fn(&[f32], &mut [f32]) + Send + Sync; 2],
-        down: impl Fn(&[f32], &mut [f32]),
-    ) {
+    /// As [`LlamaMlp::forward`], with the same bits, for few rows, of which a tile would have one thread read all weights: each
+    /// step on all threads, by the kept forms of gate, up and the last projection that there are.
+    pub fn few_rows(&self, x: &[f32], out: &mut [f32], [gate_w, up_w, down_w]: [Option<&Compact>; 3]) {
         let (width, hidden) = (self.closing.width, self.closing.inputs());
         let rows = x.len() / width.max(1);
         let (mut normed, mut rstd) = (lease(x.len()), lease(rows));
         norm::rms_rows(Rows::new(x, width), self.norm.weight, self.norm.eps, &mut normed, &mut rstd);
         let [mut gate, mut up, mut product] = [0; 3].map(|_| lease(rows * hidden));
-        rayon::join(|| gate_up[0](&normed, &mut gate), || gate_up[1](&normed, &mut up));
-        silu_mul(&gate, &up, &mut product);
+        let dims = Dims { rows, inputs: width, outputs: hidden };
+        let project = |kept: Option<&Compact>, w: &[f32], out: &mut [f32]| match kept {
+            Some(kept) => kept.product(&normed, out, Write::Overwrite),
+            None => linear::forward(&normed, w, None, out, dims),
+        };
+        rayon::join(|| project(gate_w, self.gate, &mut gate), || project(up_w, self.up, &mut up));
+        gated_forward(&gate, &up, &mut product);
         out.copy_from_slice(x);
-        down(&product, out);
+        match down_w {
+            Some(kept) => kept.product(&product, out, Write::Add),
+            None => {
+                let dims = Dims { rows, inputs: hidden, outputs: width };
+                linear::add(&product, self.closing.weight, out, dims);
+            }
+        }
     }
 
     /// `x, dout: [R, C]`.

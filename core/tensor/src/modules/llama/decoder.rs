@@ -7,7 +7,7 @@ use crate::{
     error::TensorError,
     module::Forward,
     parameter::{Init, ParameterSpec},
-    tensor::{Matrix, gather_rows},
+    tensor::Matrix,
     value::Tokens,
 };
 
@@ -164,42 +164,25 @@ impl Decoder {
         Ok(())
     }
 
-    /// Weights of self-attention of layer `index`. Keys and values that several heads read are written once for each, unless
-    /// `as_kept`.
+    /// Weights of self-attention of layer `index`.
     pub(in crate::modules) fn attention<B: Backend>(
         &self,
         cx: &Forward<'_, B>,
         index: usize,
-        as_kept: bool,
     ) -> Result<LlamaAttention<B>, TensorError> {
         let (width, kept) = (self.width, self.kept_width());
         let matrix = |part: &str, rows: usize| {
             cx.matrix(&format!("model.layers.{index}.self_attn.{part}_proj.weight"), rows, width)
         };
-        let for_each_head = |weight: Matrix<B>| match as_kept || !self.shares_keys() {
-            true => Ok(weight),
-            false => gather_rows(cx.backend(), weight, &self.rows_of_heads()),
-        };
         Ok(LlamaAttention {
             norm: self.norm(cx, &format!("model.layers.{index}.input_layernorm.weight"))?,
             query: matrix("q", width)?,
-            key: for_each_head(matrix("k", kept)?)?,
-            value: for_each_head(matrix("v", kept)?)?,
+            key: matrix("k", kept)?,
+            value: matrix("v", kept)?,
             out: matrix("o", width)?,
             heads: self.heads,
             rope_base: self.rope_base,
         })
-    }
-
-    /// Whether several heads read the same keys and values.
-    pub(super) fn shares_keys(&self) -> bool {
-        self.kept_heads() != self.heads
-    }
-
-    /// Which row of a projection to keys or values belongs to each column of the queries.
-    fn rows_of_heads(&self) -> Vec<u32> {
-        let (size, readers) = (self.head_dim(), self.heads / self.kept_heads());
-        (0..self.width).map(|column| (column / size / readers * size + column % size) as u32).collect()
     }
 
     /// Weights of the perceptron of layer `index`.

@@ -30,10 +30,10 @@ pub(super) fn rows_read<B: Backend>(
     cx: &Forward<'_, B>,
     layout: &Layout,
     tokens: Option<&Tokens>,
-) -> Option<Vec<u32>> {
+) -> Result<Option<Vec<u32>>, TensorError> {
     let whole = |port: &str| port == "hidden" || port == "logits" || port.starts_with("states.");
     if cx.wanted().any(whole) {
-        return None;
+        return Ok(None);
     }
     let mut rows = if cx.wants("queries") { layout.places_of_queries() } else { Vec::new() };
     if let Some(tokens) = tokens {
@@ -42,19 +42,26 @@ pub(super) fn rows_read<B: Backend>(
             rows.extend(last_rows(tokens).into_iter().map(|row| places[row as usize]));
         }
         if cx.wants("predictions") {
-            rows.extend(predicting(tokens, &places).0);
+            rows.extend(predicting(tokens, &places)?.0);
         }
     }
     rows.sort_unstable();
     rows.dedup();
-    (!rows.is_empty()).then_some(rows)
+    Ok((!rows.is_empty()).then_some(rows))
 }
 
+/// Rows, and the tokens that they predict.
+type Predicting = (Vec<u32>, Vec<Option<u32>>);
+
 /// The rows that predict a token which counts, and these tokens; one row without a target if there is none.
-fn predicting(tokens: &Tokens, places: &[u32]) -> (Vec<u32>, Vec<Option<u32>>) {
+fn predicting(tokens: &Tokens, places: &[u32]) -> Result<Predicting, TensorError> {
     let known = tokens.predictions().map(|(row, target)| (places[row], Some(target)));
     let (rows, targets): (Vec<_>, Vec<_>) = known.unzip();
-    if rows.is_empty() { (vec![places[0]], vec![None]) } else { (rows, targets) }
+    match places.first() {
+        Some(first) if rows.is_empty() => Ok((vec![*first], vec![None])),
+        Some(_) => Ok((rows, targets)),
+        None => Err(TensorError::shape("tokens of the texts", "one at least", 0)),
+    }
 }
 
 /// Writes the outputs that are wanted, as [`Llama`](super::Llama) lists them.
@@ -113,7 +120,7 @@ fn put_predictions<B: Backend>(
     tokens: &Tokens,
     places: &[u32],
 ) -> Result<(), TensorError> {
-    let (rows, targets) = predicting(tokens, places);
+    let (rows, targets) = predicting(tokens, places)?;
     if cx.wants("predictions") {
         let rows = states.pick(cx.backend(), &rows)?;
         let logits = decoder.logits(cx, rows)?;

@@ -92,7 +92,7 @@ impl Shape {
         layer: Layer<B>,
         kept: Option<(&mut KvCache<B>, usize)>,
     ) -> Result<Seq<B>, TensorError> {
-        let x = match layer.step_by_step {
+        let x = match kept.is_some() || layer.pairs.in_attention() {
             true => {
                 let weights = (layer.attention, &layer.pairs);
                 attend(backend, x, weights, &self.positions, &self.mask, kept)?
@@ -124,18 +124,18 @@ impl Rows {
         decoder: &Decoder,
         layout: &Layout,
         tokens: Option<&Tokens>,
-    ) -> [Self; 2] {
+    ) -> Result<[Self; 2], TensorError> {
         let draws = cx.mode() == Mode::Train && decoder.per_record() == PerRecord::Draws;
         // Moving the others costs something, too.
         let pays = |rows: &[u32]| {
             !draws && cx.backend().gains_by_fewer_rows() && 8 * rows.len() <= 7 * layout.batch * layout.len()
         };
-        let Some(read) = rows_read(cx, layout, tokens) else { return [Self::All, Self::All] };
+        let Some(read) = rows_read(cx, layout, tokens)? else { return Ok([Self::All, Self::All]) };
         let (seen, left) = (layout.real_and(&read), read);
-        [
+        Ok([
             if pays(&seen) { Self::Seen(seen.into()) } else { Self::All },
             if pays(&left) { Self::Left(left.into()) } else { Self::All },
-        ]
+        ])
     }
 }
 
@@ -162,8 +162,6 @@ fn perceptron<B: Backend>(
 /// The weights of one layer, and the visual features that its queries look at.
 struct Layer<B: Backend> {
     attention: LlamaAttention<B>,
-    /// Whether self-attention is more than the fused operation does, or less than it would keep.
-    step_by_step: bool,
     cross: Option<(CrossAttention<B>, Seq<B>)>,
     mlp: LlamaMlp<B>,
     pairs: Pairs<B>,
@@ -175,14 +173,7 @@ impl<B: Backend> Weights<B> for Layer<B> {
     fn with_tape(&self, tape: &Tape<B>) -> Self {
         let cross = self.cross.as_ref().map(|(cross, seen)| (cross.with_tape(tape), seen.with_tape(tape)));
         let (attention, mlp) = (self.attention.with_tape(tape), self.mlp.with_tape(tape));
-        Self {
-            attention,
-            step_by_step: self.step_by_step,
-            cross,
-            mlp,
-            pairs: self.pairs.with_tape(tape),
-            rows: self.rows.clone(),
-        }
+        Self { attention, cross, mlp, pairs: self.pairs.with_tape(tape), rows: self.rows.clone() }
     }
 
     fn tape(&self) -> Tape<B> {
@@ -221,7 +212,7 @@ impl<'a, B: Backend> Stack<'a, B> {
             mask: self.layout.mask(),
             queries: self.layout.places_of_queries().into(),
         };
-        let [seen, left] = Rows::of_layers(cx, self.decoder, &self.layout, tokens);
+        let [seen, left] = Rows::of_layers(cx, self.decoder, &self.layout, tokens)?;
         let mut cache = cx.wants("cache").then(|| KvCache::begin(batch, self.layout.seen()));
         for index in 0..self.decoder.depth {
             self.put_states(cx, index, &rows)?;
@@ -230,12 +221,8 @@ impl<'a, B: Backend> Stack<'a, B> {
                 None => None,
             };
             let pairs = self.decoder.layer_pairs(cx, index)?;
-            let step_by_step = cache.is_some()
-                || pairs.in_attention()
-                || (cx.backend().keeps_weights() && self.decoder.shares_keys());
             let layer = Layer {
-                attention: self.decoder.attention(cx, index, step_by_step)?,
-                step_by_step,
+                attention: self.decoder.attention(cx, index)?,
                 cross,
                 mlp: self.decoder.mlp(cx, index)?,
                 pairs,
@@ -287,7 +274,7 @@ impl<'a, B: Backend> Stack<'a, B> {
         let rows = decoder.embed(cx, &tokens.ids)?;
         let mut x = reshape::<_, _, B>(rows, (batch, 1, decoder.width))?;
         for index in 0..decoder.depth {
-            let (attention, pairs) = (decoder.attention(cx, index, true)?, decoder.layer_pairs(cx, index)?);
+            let (attention, pairs) = (decoder.attention(cx, index)?, decoder.layer_pairs(cx, index)?);
             x = attend(cx.backend(), x, (attention, &pairs), &positions, &mask, Some((&mut cache, index)))?;
             x = pairs.mlp(cx.backend(), x, decoder.mlp(cx, index)?)?;
         }
